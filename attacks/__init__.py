@@ -1,0 +1,1 @@
+"""Attacks: pure functions from evidence to one score per system and unit, one file each."""

@@ -1,0 +1,102 @@
+"""Fold-in: a fresh user (or item) is told half of what was erased and asked for the other half.
+
+Re-initialised rows read clean on rows, while the other side's factors still remember; a fresh account reads those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+
+from auditkit.contracts import Access, Attack, Backbone, Needs, Probe, Recommender, Scores
+from auditkit.data.dataset import Floats, Ints
+from auditkit.deletion import Regime
+from auditkit.errors import NotApplicableError
+from auditkit.evidence import Case, Evidence, Targets
+from auditkit.linear import linear_scores
+from auditkit.probes import offered, row_moments
+
+# Fewer pairs cannot be halved into something to tell and something to ask.
+_MIN_PAIRS = 4
+
+
+@dataclass(frozen=True)
+class FoldIn(Probe):
+    """Scores of fresh entities. Points with `told` are the history and read NaN; the others are asked.
+
+    User requests: a fresh user is told a random half of the user's items (fixed per request) with item factors frozen;
+    signal `z`, the score of each asked item within the fresh user's row. Item requests: a fresh item is told a random
+    half of the item's training users; `z` of its score within each other user's row, the requested items' own columns
+    left out of the row.
+    """
+
+    name: ClassVar[str] = "fold-in"
+    access: ClassVar[Access] = Access.NEW_USERS | Access.NEW_ITEMS | Access.SCORES
+
+    def points(self, case: Case, *, rng: np.random.Generator) -> pd.DataFrame:
+        """Pairs of the forget units that have at least 4, half of each unit's marked as told."""
+        if case.request.regime not in ("user", "item"):
+            raise NotApplicableError("fold-in asks about whole users or items; this request names interactions")
+        pairs = case.pairs()
+        pairs = pairs[case.forget[pairs["unit"].to_numpy()]]
+        sizes = pairs.groupby("unit")["unit"].transform("size")
+        pairs = pairs[sizes >= _MIN_PAIRS].reset_index(drop=True)
+        if pairs.empty:
+            raise NotApplicableError(f"no unit of the request has {_MIN_PAIRS} training pairs to halve")
+        place = pairs.assign(draw=rng.random(len(pairs))).groupby("unit")["draw"].rank(method="first")
+        return pairs.assign(told=place.to_numpy() <= pairs.groupby("unit")["unit"].transform("size").to_numpy() // 2)
+
+    def read(
+        self, model: Recommender, points: pd.DataFrame, case: Case, *, rng: np.random.Generator
+    ) -> dict[str, Floats]:
+        """`z`, float64 [n_points], NaN at told points."""
+        if not isinstance(model, Backbone) and not hasattr(model, "fold_in"):
+            raise NotApplicableError(f"a {type(model).__name__} takes no new users or items (it has no fold_in)")
+        by_user = case.request.regime == "user"
+        told = points["told"].to_numpy()
+        units, fresh = np.unique(points["unit"].to_numpy(), return_inverse=True)
+        ids = points["item" if by_user else "user"].to_numpy()
+        histories = [ids[told & (fresh == k)] for k in range(len(units))]
+        scores = model.fold_in(histories, side=case.request.regime).double()
+        asked = np.flatnonzero(~told)
+        values = scores[torch.as_tensor(fresh[asked]), torch.as_tensor(ids[asked])].cpu()
+        if by_user:
+            mean, spread = (m.cpu()[torch.as_tensor(fresh[asked])] for m in row_moments(offered(scores)))
+        else:
+            mean, spread = _user_rows(model, ids[asked], case)
+        found = np.full(len(points), np.nan)
+        found[asked] = ((values - mean) / spread).numpy()
+        return {"z": found}
+
+
+def _user_rows(model: Recommender, asked: Ints, case: Case) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of each asked user's row without the columns of the requested items."""
+    users, place = np.unique(asked, return_inverse=True)
+    scores = offered(model.score(users))
+    scores[:, torch.as_tensor(case.request.items)] = torch.nan
+    mean, spread = row_moments(scores)
+    return mean.cpu()[torch.as_tensor(place)], spread.cpu()[torch.as_tensor(place)]
+
+
+@dataclass(frozen=True)
+class FoldInAttack(Attack):
+    """The linear score of references (as in `lira-linear`) on the fold-in signal: needs no row of the erased entity."""
+
+    name: ClassVar[str] = "fold-in"
+    needs: ClassVar[Needs] = Needs(references=4)
+    primary_for: ClassVar[frozenset[Regime]] = frozenset({"user", "item"})
+    fails_in: ClassVar[frozenset[Regime]] = frozenset({"user", "item"})
+    reads: ClassVar[str] = "what a fresh account that is told half of the erased history gets recommended of the other half"
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """Fresh users or items."""
+        return (FoldIn(),)
+
+    def score(self, targets: Targets, background: Evidence) -> Scores:
+        """Sums over a unit's asked points of w (z - middle) and (w - mean w)(z - middle)."""
+        return linear_scores(FoldIn(), "z", targets, background)

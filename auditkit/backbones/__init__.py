@@ -1,0 +1,1 @@
+"""Recommender architectures under test, one file each."""

@@ -1,0 +1,333 @@
+"""What must exist for an audit, as a recursive record with an address; making it, storing it, reading it back."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner, canonical, digest_of
+from auditkit.costs import Cost, measured
+from auditkit.data.dataset import Bools, Dataset, Features, Interactions
+from auditkit.deletion import NOBODY, DeletionRequest, Share
+from auditkit.errors import StoreError
+from auditkit.record import Role
+from auditkit.store import Store
+
+# Members trained in one call; what is lost when an audit is killed is at most one such group.
+_GROUP = 8
+# Every module whose source decides what training yields, beside the backbone's and the unlearner's own.
+_ENGINE = ("auditkit.contracts", "auditkit.deletion", "auditkit.data.dataset", "auditkit.backbones.graph", "auditkit.training")
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Trained from scratch, by `recipe`, on the data without the units of `erased`."""
+
+    recipe: Recipe
+    erased: Share
+    seed: int
+
+    def seen(self, request: DeletionRequest) -> Bools:
+        """Units ever trained on, bool [n_units]."""
+        return ~request.units(self.erased)
+
+    def held(self, request: DeletionRequest) -> Bools:
+        """Units it is still entitled to, bool [n_units]."""
+        return self.seen(request)
+
+
+@dataclass(frozen=True)
+class Unlearn:
+    """`parent`, made to forget the units of `erased`. Parents may be unlearned themselves (a chain of requests)."""
+
+    parent: Train | Unlearn
+    unlearner: Unlearner
+    erased: Share
+    seed: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the first ancestor was trained."""
+        return self.parent.recipe
+
+    def seen(self, request: DeletionRequest) -> Bools:
+        """Units ever trained on, bool [n_units]."""
+        return self.parent.seen(request)
+
+    def held(self, request: DeletionRequest) -> Bools:
+        """Units it is still entitled to, bool [n_units]."""
+        return self.parent.held(request) & ~request.units(self.erased)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Made by others. What it saw is what its role claims.
+
+    Attributes:
+        source: where it came from, for the report.
+        digest: of its content where there is one to digest, else of the source.
+        erased: the units that it claims not to hold.
+    """
+
+    source: str
+    digest: str
+    erased: Share = NOBODY
+
+    def seen(self, request: DeletionRequest) -> Bools:
+        """Units ever trained on, bool [n_units], as claimed."""
+        return ~request.units(self.erased)
+
+    def held(self, request: DeletionRequest) -> Bools:
+        """Units it is still entitled to, bool [n_units], as claimed."""
+        return self.seen(request)
+
+
+Build = Train | Unlearn | Given
+
+
+@dataclass(frozen=True)
+class System:
+    """One recommender as served, in a role.
+
+    Attributes:
+        name: unique within an audit.
+        role: original, unlearned, gold, reference or control.
+        build: how it comes to be.
+        method: the unlearner's name, or the role.
+        timed: it is built alone on the machine, so that its cost may be compared.
+    """
+
+    name: str
+    role: Role
+    build: Build
+    method: str = ""
+    timed: bool = False
+
+    @property
+    def procedure(self) -> str:
+        """Digest of the recipe that systems share."""
+        return self.build.digest if isinstance(self.build, Given) else self.build.recipe.digest
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """All that building needs: data, request, store and device.
+
+    Attributes:
+        given: systems made elsewhere, by `Given.source`.
+    """
+
+    data: Dataset
+    request: DeletionRequest
+    store: Store
+    device: str = "cpu"
+    given: Mapping[str, Recommender] = field(default_factory=dict)
+
+    def address(self, build: Build) -> str:
+        """Where a build lies: digest of configuration, data, seed, engine and the sources that produce it."""
+        if isinstance(build, Given):
+            return digest_of("given", build.source, build.digest)
+        if isinstance(build, Train):
+            procedure = (build.recipe, source_digest(build.recipe.architecture()))
+            trainer = build.recipe.trainer
+            source = source_digest(type(trainer)) if trainer else ""
+            return digest_of("train", procedure, source, self._left(build.held(self.request)), build.seed, self._engine())
+        parent, source = self.address(build.parent), source_digest(type(build.unlearner))
+        gone = build.parent.held(self.request) & ~build.held(self.request)
+        return digest_of("unlearn", parent, build.unlearner, source, self._left(~gone), build.seed, self._engine())
+
+    def _left(self, held: Bools) -> str:
+        # A system that lost nothing does not depend on the request: originals are shared by all audits of the data.
+        if held.all():
+            return self.data.digest
+        return digest_of(self.data.digest, self.request.digest, hashlib.sha256(np.packbits(held).tobytes()).hexdigest())
+
+    def _engine(self) -> list[str]:
+        return [torch.__version__, numba.__version__, np.__version__, torch.device(self.device).type]
+
+    def without(self, held: Bools) -> Dataset:
+        """The data without the units that are not held."""
+        return self.request.erase(self.data, ~held)
+
+
+def _files(module_name: str) -> list[Path]:
+    module = importlib.import_module(module_name)
+    own = Path(str(module.__file__))
+    return sorted(own.parent.glob("*.py")) if own.name == "__init__.py" else [own]
+
+
+@cache
+def source_digest(plugin: type) -> str:
+    """SHA-256 of the sources that decide what a plug-in yields: its class line, our unlearners' folder, the engine."""
+    paths = {path for name in _ENGINE for path in _files(name)}
+    for base in plugin.__mro__:
+        source = None if base.__module__ in ("builtins", "__main__") else inspect.getsourcefile(base)
+        if source and not base.__module__.startswith(("torch", "abc", "typing")):
+            paths.add(Path(source))
+        if base.__module__.startswith("auditkit.unlearners"):
+            paths.update(_files("auditkit.unlearners"))
+    state = hashlib.sha256()
+    for path in sorted(paths, key=lambda p: (p.name, str(p))):
+        state.update(path.name.encode() + path.read_bytes())
+    if plugin.__module__ == "__main__":
+        state.update(inspect.getsource(plugin).encode())
+    return state.hexdigest()
+
+
+def missing(systems: Sequence[System], shop: Workshop) -> list[System]:
+    """Those whose build is not stored yet, each build once."""
+    found: dict[str, System] = {}
+    for system in systems:
+        if not isinstance(system.build, Given):
+            address = shop.address(system.build)
+            if not shop.store.has(address):
+                found.setdefault(address, system)
+    return list(found.values())
+
+
+def build(systems: Sequence[System], shop: Workshop, progress: Progress) -> Iterator[tuple[System, Recommender, Cost | None]]:
+    """Make what is missing, then yield every system as served, in the given order.
+
+    Timed systems are built alone; the others of one recipe are trained many at once. Everything is read back from the
+    store, so that a first and a resumed audit see the same bytes.
+    """
+    make(systems, shop, progress)
+    for system in systems:
+        yield system, *read(system.build, shop)
+
+
+def make(systems: Sequence[System], shop: Workshop, progress: Progress) -> None:
+    """Build what the store lacks."""
+    parents = [System("", "original", s.build.parent) for s in systems if isinstance(s.build, Unlearn)]
+    if parents:
+        make([p for p in parents if shop.address(p.build) not in {shop.address(s.build) for s in systems}], shop, progress)
+    todo = missing(systems, shop)
+    alone = [s for s in todo if s.timed or isinstance(s.build, Unlearn) or s.build.recipe.trainer]  # type: ignore[union-attr]
+    many = [s for s in todo if s not in alone]
+    groups = [many[k : k + _GROUP] for k in range(0, len(many), _GROUP)]
+    # Trained systems come before unlearned ones: a parent may be among the former.
+    ordered = [*groups, *([s] for s in sorted(alone, key=lambda s: isinstance(s.build, Unlearn)))]
+    done = 0
+    for group in ordered:
+        progress(f"building {group[0].name}" + (f" .. {group[-1].name}" if len(group) > 1 else ""), done, len(todo))
+        _make_group(group, shop)
+        done += len(group)
+    if todo:
+        progress("systems built", len(todo), len(todo))
+
+
+def _make_group(group: Sequence[System], shop: Workshop) -> None:
+    with shop.store.locked(*(shop.address(s.build) for s in group)):
+        left = missing(group, shop)
+        by_recipe: dict[str, list[System]] = {}
+        for system in left:
+            by_recipe.setdefault(system.procedure, []).append(system)
+        for systems in by_recipe.values():
+            if isinstance(systems[0].build, Unlearn):
+                _unlearn(systems[0], systems[0].build, shop)
+            else:
+                _train(systems, shop)
+
+
+def _train(systems: Sequence[System], shop: Workshop) -> None:
+    builds = [s.build for s in systems if isinstance(s.build, Train)]
+    recipe = builds[0].recipe
+    members = [(shop.without(b.held(shop.request)), b.seed) for b in builds]
+    alone = len(systems) == 1 and systems[0].timed
+    if alone:
+        _warm_up(recipe, shop.device)
+    with measured(shop.device, solo=alone) as cost:
+        if recipe.trainer:
+            models = [recipe.trainer.train(data, recipe, device=shop.device, seed=seed) for data, seed in members]
+        else:
+            models = recipe.architecture().fit(members, recipe, device=shop.device)
+    each = cost().divided(len(models))
+    for one, model in zip(builds, models, strict=True):
+        _save(one, model, {}, each, shop)
+
+
+@cache
+def _warmed(backbone: str, engine: str, device: str) -> None:
+    """Compile kernels and load libraries on a toy, so that no system is billed for it."""
+    few = np.arange(8)
+    toy = Dataset("toy", 8, 8, Interactions(few, few), valid=Interactions(few, (few + 1) % 8))
+    recipe = Recipe.of(backbone, fit={"epochs": 1, "engine": engine})
+    recipe.architecture().fit([(toy, 0)], recipe, device=device)
+
+
+def _warm_up(recipe: Recipe, device: str) -> None:
+    _warmed(recipe.backbone, recipe.fit.engine, device)
+
+
+def _unlearn(system: System, one: Unlearn, shop: Workshop) -> None:
+    parent, _ = read(one.parent, shop)
+    if not isinstance(parent, Backbone):
+        raise StoreError(f"{system.name}: its parent is no backbone, so {one.unlearner.name} has no weights to start from")
+    held, gone = one.parent.held(shop.request), one.parent.held(shop.request) & ~one.held(shop.request)
+    before = shop.without(held)
+    task = Task(
+        data=_untested(before), retain=_untested(shop.without(one.held(shop.request))),
+        forget=shop.request.forget_set(before, gone), request=shop.request, units=gone, recipe=one.recipe, device=shop.device,
+    )  # fmt: skip
+    _warm_up(one.recipe, shop.device)
+    rng = np.random.default_rng(one.seed)
+    with measured(shop.device, solo=system.timed) as cost:
+        served = one.unlearner.unlearn(parent, task, rng=rng)
+    backbone, own = one.unlearner.dump(served)
+    _save(one, backbone, own, cost(), shop)
+
+
+def _untested(data: Dataset) -> Dataset:
+    return Dataset(data.name, data.n_users, data.n_items, data.train, data.valid, Interactions.empty(), data.features)
+
+
+def _save(one: Train | Unlearn, model: Backbone, own: Mapping[str, NDArray[Any]], cost: Cost, shop: Workshop) -> None:
+    arrays: dict[str, NDArray[Any]] = {f"weights.{n}": p.detach().cpu().numpy() for n, p in model.named_parameters()}
+    arrays |= {f"own.{name}": array for name, array in own.items()}
+    served = model.data
+    arrays |= {"served.users": served.train.users.astype(np.int32), "served.items": served.train.items.astype(np.int32)}
+    arrays |= {f"served.present.{name}": f.present for name, f in served.features.items()}
+    meta = {
+        "build": canonical(one), "cost": asdict(cost), "backbone": one.recipe.backbone, "config": dict(one.recipe.config),
+        "n_users": served.n_users, "n_items": served.n_items, "features": {n: f.digest for n, f in served.features.items()},
+    }  # fmt: skip
+    shop.store.write(shop.address(one), arrays, meta)
+
+
+def read(one: Build, shop: Workshop) -> tuple[Recommender, Cost | None]:
+    """A stored system, as served, with what it cost; systems made elsewhere have no cost."""
+    if isinstance(one, Given):
+        return shop.given[one.source], None
+    arrays, meta = shop.store.read(shop.address(one))
+    features = {n: Features(shop.data.features[n].values, arrays[f"served.present.{n}"]) for n in meta["features"]}
+    pairs = Interactions(arrays["served.users"], arrays["served.items"])
+    served = Dataset(shop.data.name, meta["n_users"], meta["n_items"], pairs, features=features)
+    model = one.recipe.model(served, seed=0)
+    weights = {name.removeprefix("weights."): a for name, a in arrays.items() if name.startswith("weights.")}
+    _load_weights(model, weights, shop.address(one))
+    model = model.to(shop.device).eval()
+    own = {name.removeprefix("own."): a for name, a in arrays.items() if name.startswith("own.")}
+    loaded = one.unlearner.load(model, own) if isinstance(one, Unlearn) else model
+    return loaded, Cost(**meta["cost"])
+
+
+def _load_weights(model: Backbone, weights: Mapping[str, NDArray[Any]], address: str) -> None:
+    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    if expected != {name: array.shape for name, array in weights.items()}:
+        raise StoreError(f"build {address} does not fit its backbone: expected {expected}; remove the folder and run again")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(weights[name]))

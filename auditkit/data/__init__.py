@@ -1,0 +1,1 @@
+"""Data sets: what they are, how files are read, split and generated."""

@@ -1,0 +1,316 @@
+"""Scores to findings: every attack is calibrated on known systems and read by the same statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from auditkit.contracts import Access, Attack, Scores, canonical
+from auditkit.crossing import LadderReading, check_needs, cross_score, lines, read_ladder, score_targets
+from auditkit.data.dataset import Bools, Floats
+from auditkit.deletion import Regime
+from auditkit.errors import NotApplicableError
+from auditkit.evidence import Evidence
+from auditkit.record import Estimate, Finding, Section
+from auditkit.statistics.dose import (
+    MIN_POINTS_PATTERN,
+    MIN_UNITS_SPREAD,
+    DoseLine,
+    LinearScale,
+    Reading,
+    SpreadReading,
+    SpreadScale,
+    attainable_margin,
+)
+from auditkit.statistics.intervals import Interval
+from auditkit.statistics.multiplicity import holm
+from auditkit.statistics.roc import auc_clustered, tpr_at_fpr
+
+_FPRS = (0.01, 0.001)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a verdict is judged by, fixed before the unlearned systems are probed.
+
+    Attributes:
+        regime: of the request.
+        margin: largest |L|, |P| and rho that still counts as forgotten, on the dose scale.
+        alpha: of the one-sided bounds.
+        primary: name of the attack that alone can PASS a system.
+        allowed: what the auditor can reach.
+        seed: of the simulation of the attainable margin.
+    """
+
+    regime: Regime
+    margin: float
+    alpha: float
+    primary: str
+    allowed: Access
+    seed: int
+
+
+def estimate(interval: Interval, **more: object) -> Estimate:
+    """An interval of the statistics as an estimate of the Record."""
+    kept = {"value": interval.value, "low": interval.low, "high": interval.high, "confidence": interval.confidence}
+    return Estimate.model_validate({**kept, "method": interval.method, "note": interval.note, **more})
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """One attack, calibrated on systems whose truth is known.
+
+    Attributes:
+        attack: what is calibrated.
+        rules: what it will be judged by.
+        background: originals, Golds, references and controls.
+        judged: bool [n_units], forget units of the judge split that every Gold and original answered.
+        scores: of the background, references left NaN.
+        ladder: references, each read without itself.
+    """
+
+    attack: Attack
+    rules: Rules
+    background: Evidence
+    judged: Bools
+    scores: Scores
+    ladder: list[LadderReading]
+
+    @cached_property
+    def lines(self) -> tuple[DoseLine, DoseLine]:
+        """Calibration of level and of pattern."""
+        return lines(self.ladder)
+
+    def rows(self, values: Floats, role: str, units: Bools) -> Floats:
+        """Unit scores of the systems in a role."""
+        return values[self.background.rows(role)][:, units]
+
+    def scale(self, values: Floats, units: Bools) -> LinearScale:
+        """The linear scale on some units."""
+        return LinearScale(self.rows(values, "gold", units), self.rows(values, "original", units))
+
+    def spread_scale(self, units: Bools) -> SpreadScale:
+        """The spread scale on some units."""
+        return SpreadScale(self.rows(self.scores.level, "gold", units), self.rows(self.scores.level, "original", units))
+
+    @property
+    def has_pattern(self) -> bool:
+        """The pattern applies: the attack has one and enough points carry weight."""
+        return self.scores.pattern is not None and self.scores.n_points >= MIN_POINTS_PATTERN
+
+    @property
+    def has_spread(self) -> bool:
+        """The spread applies: enough units, and the attack is a signed linear score."""
+        return self.scores.pattern is not None and int(self.judged.sum()) >= MIN_UNITS_SPREAD
+
+    @cached_property
+    def power(self) -> bool:
+        """The original stands above the Golds beyond their scatter."""
+        return bool(self.judged.any()) and self.scale(self.scores.level, self.judged).power.bounds(self.rules.alpha)[0] > 0
+
+    @cached_property
+    def attainable(self) -> float | None:
+        """Smallest margin at which 90% of fresh Golds would PASS; None without power."""
+        if not self.power or self.scores.pattern is None:
+            return None
+        level = self.scale(self.scores.level, self.judged).gold_doses * self.lines[0].slope(0.0)
+        pattern = self.scale(self.scores.pattern, self.judged).gold_doses * self.lines[1].slope(0.0)
+        return _finite(
+            attainable_margin(
+                level, pattern if self.has_pattern else None, self.spread_scale(self.judged) if self.has_spread else None,
+                alpha=self.rules.alpha, rng=np.random.default_rng(self.rules.seed),
+            )
+        )  # fmt: skip
+
+
+def calibrate(attack: Attack, background: Evidence, rules: Rules) -> Yardstick:
+    """Score what is known of, and read the ladder.
+
+    Raises:
+        NotApplicableError: the attack's needs are not met, or no unit was answered by every Gold and original.
+    """
+    check_needs(attack, background, rules.allowed)
+    scores = cross_score(attack, background)
+    known = scores.level[background.rows("gold", "original")]
+    units = background.units
+    judged = np.asarray((units["group"] == "forget") & (units["split"] == "judge")) & np.isfinite(known).all(0)
+    if not judged.any():
+        raise NotApplicableError("no unit of the request was answered by every Gold and original")
+    return Yardstick(attack, rules, background, judged, scores, read_ladder(attack, background, judged))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What one attack says of one system: the readings behind a finding.
+
+    Attributes:
+        level, pattern: readings on the dose scale; pattern None where it does not apply.
+        spread: None where it does not apply.
+        fail_level, fail_pattern: the same with the larger of Gold's and the references' scatter, for FAIL.
+        coverage: share of the judged units that the system answered.
+        runs: unit scores of the system's runs, float64 [R, n_units answered].
+        units: which units those are, bool [n_units].
+    """
+
+    level: Reading
+    pattern: Reading | None
+    spread: SpreadReading | None
+    fail_level: Reading
+    fail_pattern: Reading | None
+    coverage: float
+    runs: Floats
+    units: Bools
+
+    def inside(self, margin: float, alpha: float) -> bool:
+        """Every bound of every statistic that applies is inside the margin."""
+        two_sided = [r for r in (self.level, self.pattern) if r is not None]
+        good = all(-margin < r.bounds(alpha)[0] and r.bounds(alpha)[1] < margin for r in two_sided)
+        return good and (self.spread is None or self.spread.bounds(alpha)[1] < margin)
+
+    def p_values(self, margin: float) -> dict[str, float]:
+        """p-values of not being beyond the margin, by statistic."""
+        found = {"level": self.fail_level.p_beyond(margin)}
+        if self.fail_pattern is not None:
+            found["pattern"] = self.fail_pattern.p_beyond(margin)
+        if self.spread is not None:
+            found["spread"] = self.spread.p_beyond(margin)
+        return found
+
+    @property
+    def below(self) -> bool:
+        """The level or, where the level is near Gold, the pattern lies on the far side of Gold."""
+        if self.pattern is not None and abs(self.pattern.value) > abs(self.level.value):
+            return self.pattern.value < 0
+        return self.level.value < 0
+
+
+def _larger_error(reading: Reading, line: DoseLine) -> Reading:
+    return replace(reading, error=max(reading.error, line.residual_sd or 0.0))
+
+
+def read_system(yardstick: Yardstick, evidence: Evidence) -> Judged:
+    """Read one system.
+
+    Args:
+        yardstick: calibrated on the background.
+        evidence: the system's runs only, the same questions.
+
+    Raises:
+        NotApplicableError: it answered none of the judged units.
+    """
+    attack, background = yardstick.attack, yardstick.background
+    if any(probe not in evidence.readings for probe in attack.probes):
+        raise NotApplicableError(f"the system cannot be asked its probe {', '.join(p.name for p in attack.probes)}")
+    scores = score_targets(attack, evidence, background)
+    answered = yardstick.judged & np.isfinite(scores.level).all(0)
+    if not answered.any():
+        raise NotApplicableError("the system answered none of the questions (its output is masked there)")
+    level_line, pattern_line = yardstick.lines
+    runs = scores.level[:, answered]
+    level = level_line.map(yardstick.scale(yardstick.scores.level, answered).read(runs))
+    pattern = None
+    if yardstick.has_pattern and scores.pattern is not None and yardstick.scores.pattern is not None:
+        pattern_scale = yardstick.scale(yardstick.scores.pattern, answered)
+        pattern = pattern_line.map(pattern_scale.read(scores.pattern[:, answered]))
+    spread = yardstick.spread_scale(answered).read(runs) if yardstick.has_spread else None
+    if spread is not None and not np.isfinite(spread.value):
+        spread = None
+    return Judged(
+        level, pattern, spread, _larger_error(level, level_line), pattern and _larger_error(pattern, pattern_line),
+        float(answered.sum() / yardstick.judged.sum()), runs, answered,
+    )  # fmt: skip
+
+
+def _dose_estimate(reading: Reading | SpreadReading | None, rules: Rules, runs: int, method: str, absent: str) -> Estimate:
+    if reading is None:
+        return Estimate(note=absent)
+    low, high = reading.bounds(rules.alpha)
+    return Estimate(
+        value=_finite(reading.value), low=_finite(low), high=_finite(high), confidence=1 - 2 * rules.alpha,
+        method=method, n_systems=runs,
+    )  # fmt: skip
+
+
+def _against_golds(yardstick: Yardstick, judged: Judged) -> dict[str, object]:
+    """AUC and TPR at low FPR of the system's unit scores against the Golds'."""
+    golds = yardstick.rows(yardstick.scores.level, "gold", judged.units)
+    clusters = np.asarray(yardstick.background.units["cluster"])[judged.units]
+    positive, negative = judged.runs.mean(0), golds.ravel()
+    confidence = 1 - 2 * yardstick.rules.alpha
+    area = auc_clustered(positive, negative, clusters, np.tile(clusters, len(golds)), confidence)
+    rates = {f"{f:g}": estimate(tpr_at_fpr(positive, negative, f, confidence=confidence)) for f in _FPRS}
+    return {"auc": estimate(area, n_units=len(positive)), "tpr_at_fpr": rates}
+
+
+def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
+    """What one attack finds of one system, and the readings behind it.
+
+    Raises:
+        NotApplicableError: the system answered none of the questions.
+    """
+    rules, judged = yardstick.rules, read_system(yardstick, evidence)
+    runs = len(evidence.systems)
+    p_values = judged.p_values(rules.margin)
+    p = float(np.min(holm(np.array(list(p_values.values())))))
+    base = blank_finding(yardstick.attack, rules, section=_section(yardstick, judged, p), note=_note(yardstick, judged))
+    t_method = f"t interval over {len(yardstick.background.rows('gold'))} Golds, {runs} run{'s' if runs > 1 else ''}"
+    few_units = f"needs {MIN_UNITS_SPREAD} units" if yardstick.scores.pattern is not None else "not a linear score"
+    few_points = f"needs {MIN_POINTS_PATTERN} points" if yardstick.scores.pattern is not None else "the attack has no pattern"
+    return base.model_copy(
+        update={
+            "residual_dose": _dose_estimate(judged.level, rules, runs, t_method, ""),
+            "pattern": _dose_estimate(judged.pattern, rules, runs, t_method, few_points),
+            "spread": _dose_estimate(judged.spread, rules, runs, f"{t_method}, log scale", few_units),
+            **_against_golds(yardstick, judged),
+            "n_units": int(judged.units.sum()), "n_points": yardstick.scores.n_points,
+            "n_golds": len(yardstick.background.rows("gold")), "n_references": len(yardstick.background.rows("reference")),
+            "attainable_margin": yardstick.attainable, "p_value": p if yardstick.power else None, "coverage": judged.coverage,
+        }
+    ), judged  # fmt: skip
+
+
+def attempt(attack: Attack, yardstick: Yardstick, evidence: Evidence, rules: Rules) -> tuple[Finding, Judged | None]:
+    """`finding`, or the finding that says why there is none."""
+    try:
+        return finding(yardstick, evidence)
+    except NotApplicableError as reason:
+        return blank_finding(attack, rules, section="not_applicable", note=str(reason)), None
+    except Exception as error:  # an attack is a plug-in: whatever it raises becomes its finding and bars a PASS
+        return blank_finding(attack, rules, section="error", note=f"{type(error).__name__}: {error}"), None
+
+
+def blank_finding(attack: Attack, rules: Rules, *, section: Section, note: str) -> Finding:
+    """A finding without numbers: what was to be measured, and why it is not."""
+    described = canonical(attack)
+    described.pop("name", None)
+    return Finding(
+        attack=attack.name, parameters=described, access=[flag.name or "" for flag in attack.access],
+        primary=attack.name == rules.primary, counts=rules.regime in attack.fails_in or attack.name == rules.primary,
+        section=section, note=note, epsilon_low=Estimate(note="not measured by this version"),
+    )  # fmt: skip
+
+
+def _section(yardstick: Yardstick, judged: Judged, p: float) -> Section:
+    rules = yardstick.rules
+    if not yardstick.power:
+        return "inconclusive"
+    if p < rules.alpha / 2:
+        return "over_forgotten" if judged.below else "leak"
+    return "clean" if judged.inside(rules.margin, rules.alpha) and judged.coverage == 1 else "inconclusive"
+
+
+def _note(yardstick: Yardstick, judged: Judged) -> str:
+    notes = []
+    if not yardstick.power:
+        notes.append("the original does not stand out from the Golds: no power")
+    if judged.coverage < 1:
+        notes.append(f"only {judged.coverage:.1%} of the units were answered")
+    if judged.spread is not None and judged.spread.value < 0:
+        notes.append("spread below Gold's, which is no evidence either way")
+    return "; ".join(notes)

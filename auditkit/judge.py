@@ -1,0 +1,132 @@
+"""Findings to a verdict: PASS needs every bound of the primary inside the margin, FAIL a bound beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from auditkit.findings import Judged, Rules, Yardstick
+from auditkit.record import Depth, Finding, Verdict
+from auditkit.statistics.dose import MIN_POINTS_PATTERN
+from auditkit.statistics.multiplicity import holm
+
+MIN_RUNS_WITHOUT_SPREAD = 3
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A system's verdict with its reasons."""
+
+    verdict: Verdict
+    reasons: list[str]
+    depth: Depth
+
+
+def rule(
+    findings: Sequence[Finding], primary: Judged | None, yardstick: Yardstick | None, rules: Rules, runs: int,
+    broken: Mapping[str, str], direct: Sequence[str] = (),
+) -> Ruling:
+    """The verdict on one system.
+
+    Args:
+        findings: of all attacks on it.
+        primary: readings of the primary attack, None where it could not be applied.
+        yardstick: of the primary attack.
+        rules: fixed beforehand.
+        runs: how many runs of the unlearner were read.
+        broken: control -> what it means; `INVALID: ...` or `INCONCLUSIVE: ...`.
+        direct: what was found without statistics and settles a FAIL (forgotten pairs in the serving data).
+    """  # fmt: skip
+    depth = _depth(primary, rules)
+    invalid = [reason for reason in broken.values() if reason.startswith("INVALID")]
+    if invalid:
+        return Ruling("INVALID", invalid, depth)
+    failing = _failing(findings, primary, rules)
+    unpowered = [reason for reason in broken.values() if reason.startswith("INCONCLUSIVE")]
+    if direct or (failing and not unpowered):
+        return Ruling("FAIL", [*direct, *failing], depth)
+    doubts = unpowered + _doubts(findings, primary, yardstick, rules, runs)
+    if doubts:
+        return Ruling("INCONCLUSIVE", doubts, depth)
+    shown = "level, pattern and spread" if primary and primary.spread else "level and pattern (spread not shown)"
+    return Ruling("PASS", [f"{shown} of {rules.primary} lie within {rules.margin:g} of Gold at one-sided {1 - rules.alpha:.0%}"], depth)
+
+
+def _failing(findings: Sequence[Finding], primary: Judged | None, rules: Rules) -> list[str]:
+    reasons = []
+    if primary is not None:
+        p_values = primary.p_values(rules.margin)
+        for (name, p), corrected in zip(p_values.items(), holm(np.array(list(p_values.values()))), strict=True):
+            if corrected < rules.alpha / 2:
+                reading = {"level": primary.level, "pattern": primary.pattern, "spread": primary.spread}[name]
+                assert reading is not None
+                side = "over-forgotten" if reading.value < 0 else "still remembered"
+                reasons.append(
+                    f"{name} of {rules.primary} reads {reading.value:.3f}, beyond the margin {rules.margin:g} (p = {p:.2g}): {side}"
+                )
+    measured = [f for f in findings if f.counts and not f.primary and f.p_value is not None]
+    corrected_all = holm(np.array([f.p_value for f in measured], np.float64)) if measured else np.empty(0)
+    for f, corrected in zip(measured, corrected_all, strict=True):
+        if corrected < rules.alpha / 2 and f.residual_dose.value is not None:
+            reasons.append(f"diagnostic {f.attack} reads {f.residual_dose.value:.3f}, beyond the margin (p = {f.p_value:.2g})")
+    return reasons
+
+
+def _doubts(
+    findings: Sequence[Finding], primary: Judged | None, yardstick: Yardstick | None, rules: Rules, runs: int
+) -> list[str]:
+    """Why a system that does not FAIL cannot PASS either, each with what would settle it."""
+    doubts = [f"attack {f.attack} ended in an error: {f.note}" for f in findings if f.section == "error"]
+    if primary is None or yardstick is None:
+        why = next((f.note for f in findings if f.primary), "it did not run")
+        return [*doubts, f"the primary attack {rules.primary} is not applicable: {why}"]
+    if not yardstick.power:
+        return [*doubts, "the original does not stand out from the Golds, so nothing can be shown; ask a larger request"]
+    if primary.coverage < 1:
+        doubts.append(f"the system answered {primary.coverage:.1%} of the units; a masked answer shows nothing about the weights")
+    if primary.pattern is None:
+        doubts.append(f"the pattern needs {MIN_POINTS_PATTERN} points, the request has {yardstick.scores.n_points}; a larger request settles it")
+    if primary.spread is None and runs < MIN_RUNS_WITHOUT_SPREAD:
+        doubts.append(f"spread does not apply to so few units, so {MIN_RUNS_WITHOUT_SPREAD} runs of the unlearner are needed, not {runs}")
+    if not primary.inside(rules.margin, rules.alpha):
+        doubts.append(_outside(primary, yardstick, rules))
+    return doubts
+
+
+def _outside(primary: Judged, yardstick: Yardstick, rules: Rules) -> str:
+    worst_name, worst_bound = max(
+        ((name, max(abs(b) if name != "spread" else b for b in reading.bounds(rules.alpha)))
+         for name, reading in (("level", primary.level), ("pattern", primary.pattern), ("spread", primary.spread))
+         if reading is not None),
+        key=lambda pair: pair[1],
+    )  # fmt: skip
+    attainable = yardstick.attainable
+    remedy = "more Golds (a higher profile) or more runs of the unlearner narrow the interval"
+    if attainable is not None and attainable > rules.margin:
+        remedy = f"even a true Gold passes reliably only at a margin of {attainable:.3f}; {remedy}"
+    return f"{worst_name} of {rules.primary} may reach {worst_bound:.3f}, beyond the margin {rules.margin:g}, without certainly doing so; {remedy}"
+
+
+def _depth(primary: Judged | None, rules: Rules) -> Depth:
+    if primary is None:
+        return Depth(attack=rules.primary, note="the primary attack was not applicable")
+    values = {"level": abs(primary.level.value)}
+    highest, lowest = [], []
+    for name, reading in (("level", primary.level), ("pattern", primary.pattern)):
+        if reading is not None:
+            low, high = reading.bounds(rules.alpha)
+            values[name] = abs(reading.value)
+            highest.append(max(abs(low), abs(high)))
+            lowest.append(0.0 if low <= 0 <= high else min(abs(low), abs(high)))
+    if primary.spread is not None:
+        low, high = primary.spread.bounds(rules.alpha)
+        values["spread"] = max(primary.spread.value, 0.0)
+        highest.append(max(high, 0.0))
+        lowest.append(max(low, 0.0))
+    deepest = max(values, key=lambda name: values[name])
+    return Depth(
+        value=1 - values[deepest], low=1 - max(highest), high=1 - max(lowest), confidence=1 - 2 * rules.alpha,
+        method="1 - max(|L|, |P|, max(rho, 0)); interval from the bounds of each", attack=rules.primary, statistic=deepest,
+    )  # fmt: skip

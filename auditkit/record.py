@@ -1,0 +1,299 @@
+"""The Record: everything an audit concluded, typed and versioned. Every report is a pure function of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from auditkit.errors import DataError
+
+SCHEMA_VERSION = "1.0"
+SCHEMA_ID = "urn:auditkit:report:1.0"
+
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
+Section = Literal["leak", "over_forgotten", "clean", "inconclusive", "not_applicable", "error"]
+Role = Literal["original", "unlearned", "gold", "reference", "control"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Estimate(_Part):
+    """A number with its interval. `value` is None where it is undefined, and `note` says why."""
+
+    value: float | None = Field(None, description="point estimate; null where undefined")
+    low: float | None = Field(None, description="lower end of the interval; null where it has none")
+    high: float | None = Field(None, description="upper end of the interval")
+    confidence: float | None = Field(None, description="coverage of [low, high], two-sided")
+    method: str = Field("", description="how estimate and interval were made")
+    n_units: int | None = None
+    n_systems: int | None = None
+    seed: int | None = None
+    note: str = ""
+
+
+class UtilityEstimate(Estimate):
+    """A utility metric with its difference to the mean of the plain Golds."""
+
+    delta_vs_gold: Estimate = Estimate()
+
+
+class Depth(Estimate):
+    """Forgetting depth: 1 - max(|L|, |P|, max(rho, 0)) of the primary attack."""
+
+    attack: str = ""
+    statistic: str = Field("", description="which of level, pattern, spread is the deepest trace")
+
+
+class CostEntry(_Part):
+    """What making the system took. Only solo costs of one machine may be divided by one another."""
+
+    train_s: float | None = Field(None, description="wall seconds of training from scratch, its own stopping rule")
+    unlearn_s: float | None = Field(None, description="wall seconds per request, everything included")
+    cpu_s: float | None = None
+    peak_bytes: int | None = Field(None, description="peak resident memory above the start, bytes")
+    machine: str = ""
+    solo: bool = Field(False, description="it had the machine to itself")
+
+
+class Speedup(Estimate):
+    """Gold's training time over the method's time per request."""
+
+    break_even_requests: float | None = Field(None, description="requests after which a costlier training pays off")
+
+
+class Finding(_Part):
+    """What the statistics conclude from one attack on one system."""
+
+    attack: str
+    parameters: dict[str, Any] = {}
+    access: list[str] = []
+    primary: bool = False
+    counts: bool = Field(False, description="it can FAIL the system; else it is a note")
+    section: Section
+    residual_dose: Estimate = Estimate()
+    pattern: Estimate = Estimate()
+    spread: Estimate = Estimate()
+    auc: Estimate = Field(Estimate(), description="of the system's unit scores against the Golds'")
+    tpr_at_fpr: dict[str, Estimate] = {}
+    epsilon_low: Estimate = Estimate()
+    n_units: int = 0
+    n_points: int = 0
+    n_golds: int = 0
+    n_references: int = 0
+    attainable_margin: float | None = None
+    p_value: float | None = Field(None, description="of the hypothesis that the system is no further from Gold than the margin")
+    coverage: float | None = Field(None, description="share of the probe points that the system answered")
+    note: str = ""
+
+
+class SystemEntry(_Part):
+    """One system; several runs of one method are one entry."""
+
+    name: str
+    role: Role
+    method: str
+    label: str = Field("", description="published, reconstructed, baseline or control")
+    parameters: dict[str, Any] = {}
+    seeds: list[int]
+    procedure: str
+    digests: list[str] = Field([], description="addresses of its builds in the store")
+    verdict: Verdict | None = None
+    reasons: list[str] = []
+    depth: Depth = Depth()
+    residual_dose: Estimate = Estimate()
+    pattern: Estimate = Estimate()
+    spread: Estimate = Estimate()
+    utility: dict[str, UtilityEstimate] = {}
+    cost: CostEntry = CostEntry()
+    speedup_vs_gold: Speedup = Speedup()
+    findings: list[Finding] = []
+
+
+class Control(_Part):
+    """A check of the audit itself."""
+
+    name: str
+    expected: str
+    observed: str
+    ok: bool
+    consequence: str = Field("", description="what it means for the verdict where it is not ok")
+
+
+class Rung(_Part):
+    """One system of known dose and how the primary attack read it."""
+
+    name: str = ""
+    role: str
+    dose_true: float | None = Field(None, description="effective dose; null for the audited systems")
+    dose_units: float | None = Field(None, description="plain share of the units it still holds")
+    dose_read: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class RocCurve(_Part):
+    """ROC of a system's unit scores against the Golds', every tie block one step, from (0, 0) to (1, 1)."""
+
+    system: str
+    fpr: list[float]
+    tpr: list[float]
+    n_positive: int
+    n_negative: int
+
+
+class Histogram(_Part):
+    """Unit scores of the primary attack on common bins; `edges` has one more entry than the counts."""
+
+    system: str
+    edges: list[float]
+    density: list[float]
+
+
+class RankShift(_Part):
+    """Percentile rank of forgotten pairs: quantiles over units, 1 = top of the list."""
+
+    system: str
+    quantiles: list[float]
+    rank: list[float]
+
+
+class Curves(_Part):
+    """What the figures draw."""
+
+    roc: list[RocCurve] = []
+    histograms: list[Histogram] = []
+    rank_shift: list[RankShift] = []
+
+
+class Policy(_Part):
+    """What was fixed before the unlearned systems were probed."""
+
+    profile: str
+    margin: float
+    alpha: float
+    primary: str
+    golds: int
+    references: int
+    digest: str
+
+
+class DatasetEntry(_Part):
+    """The data set that was audited on."""
+
+    name: str
+    n_users: int
+    n_items: int
+    n_interactions: int
+    digest: str
+    modalities: list[str] = []
+
+
+class RequestEntry(_Part):
+    """The deletion request."""
+
+    regime: str
+    selection: str
+    n_units: int
+    n_interactions: int
+    n_units_without_data: int = 0
+    n_units_judged: int = 0
+    digest: str
+
+
+class BackboneEntry(_Part):
+    """The architecture under test."""
+
+    name: str
+    hyperparameters: dict[str, Any]
+    fit: dict[str, Any] = {}
+
+
+class Protocol(_Part):
+    """How utility was measured and the model selected."""
+
+    split: str
+    masked: str
+    selection_metric: str
+    negatives: str
+    epoch: str
+    l2: str
+
+
+class UnitsFile(_Part):
+    """The per-unit table beside the report."""
+
+    path: str
+    digest: str
+
+
+class Environment(_Part):
+    """Where the audit ran."""
+
+    python: str
+    packages: dict[str, str]
+    device: str
+    git: str | None = None
+
+
+class Record(_Part):
+    """A whole audit. Field names are what other tools rely on."""
+
+    schema_version: str = SCHEMA_VERSION
+    generator: str
+    created: str = Field(description="UTC, ISO 8601")
+    config_digest: str
+    verdict: Verdict
+    reasons: list[str]
+    exit_code: int
+    policy: Policy
+    dataset: DatasetEntry
+    request: RequestEntry
+    backbone: BackboneEntry
+    protocol: Protocol
+    attainable_margin: float | None = Field(None, description="of the primary attack, before the unlearned systems were probed")
+    systems: list[SystemEntry]
+    controls: list[Control]
+    retained: dict[str, Estimate] = Field({}, description="distance of retained units to the Golds, in Gold-to-Gold units")
+    ladder: list[Rung]
+    curves: Curves
+    units: UnitsFile | None = None
+    limits: list[str]
+    environment: Environment
+
+    def to_json(self) -> str:
+        """Indented JSON with a final newline; no NaN or infinity can occur."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Load and check a report.
+
+        Raises:
+            DataError: the file is absent, is not JSON or does not follow the schema; says where.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"cannot read report {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise DataError(f"{path} is not an auditkit report of schema {SCHEMA_VERSION}: {error}") from error
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of report.json (draft 2020-12)."""
+    made = Record.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **made}
+
+
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """FAIL > INVALID > INCONCLUSIVE > PASS; nothing judged is INCONCLUSIVE."""
+    order: tuple[Verdict, ...] = ("FAIL", "INVALID", "INCONCLUSIVE", "PASS")
+    return next((v for v in order if v in verdicts), "INCONCLUSIVE")
+
+
+EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 4, "INVALID": 4}

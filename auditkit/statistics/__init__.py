@@ -1,0 +1,1 @@
+"""Arrays in, frozen records out; nothing here knows a model."""

@@ -1,0 +1,299 @@
+"""Level, pattern and spread: how far a system stands from Gold towards the original, with intervals over training seeds.
+
+Everything is on the dose scale: 0 reads like Gold, 1 like the original. Randomness is the training seed alone; data,
+request and references are given. Golds and a system that forgot are exchangeable there, which is what makes the
+t interval exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import stats
+
+from auditkit.data.dataset import Floats
+
+# Relative to the gap: below this two systems read equal (a deterministic procedure has no seed noise at all).
+FLOOR = 1e-6
+MIN_POINTS_PATTERN = 20
+MIN_UNITS_SPREAD = 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One statistic of one system.
+
+    Attributes:
+        value: on the dose scale.
+        error: standard error for intervals.
+        degrees: of freedom of the t distribution that goes with it.
+    """
+
+    value: float
+    error: float
+    degrees: float
+
+    def bounds(self, alpha: float) -> tuple[float, float]:
+        """One-sided 1 - alpha bounds on either side: (low, high)."""
+        half = float(stats.t.isf(alpha, self.degrees)) * self.error
+        return self.value - half, self.value + half
+
+    def p_beyond(self, margin: float) -> float:
+        """p-value of |true value| <= margin, against farther from 0 on the side of the reading."""
+        return float(stats.t.sf((abs(self.value) - margin) / self.error, self.degrees))
+
+
+def standard_error(sd_golds: float, n_golds: int, runs: Floats) -> tuple[float, float]:
+    """Standard error of (mean of runs - mean of Golds) and its degrees of freedom.
+
+    One run: prediction, sd_G sqrt(1 + 1/S) on S - 1. More: sqrt(s_U^2/R + s_G^2/S) with Welch's degrees.
+
+    Args:
+        sd_golds: standard deviation of S Golds, above 0.
+        n_golds: S, at least 2.
+        runs: float64 [R], the runs' values.
+    """
+    if len(runs) == 1:
+        return sd_golds * float(np.sqrt(1 + 1 / n_golds)), n_golds - 1.0
+    mine, theirs = float(np.var(runs, ddof=1)) / len(runs), sd_golds**2 / n_golds
+    degrees = (mine + theirs) ** 2 / (mine**2 / (len(runs) - 1) + theirs**2 / (n_golds - 1))
+    return float(np.sqrt(mine + theirs)), float(degrees)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearScale:
+    """Where Gold and original stand for a statistic that is linear in the scores (level or pattern).
+
+    Attributes:
+        golds: float64 [S, n_units], unit scores of the Golds, S >= 2.
+        originals: float64 [O, n_units], of the originals, O >= 1.
+    """
+
+    golds: Floats
+    originals: Floats
+
+    @cached_property
+    def zero(self) -> float:
+        """Summed score of the mean Gold."""
+        return float(self.golds.sum(1).mean())
+
+    @cached_property
+    def gap(self) -> float:
+        """From the mean Gold to the mean original; may be 0 or negative where the attack sees nothing."""
+        return float(self.originals.sum(1).mean()) - self.zero
+
+    @cached_property
+    def _unit(self) -> float:
+        # Without a gap there is no scale; the floor keeps the arithmetic finite and the power check refuses the audit.
+        return self.gap if self.gap != 0 else float("inf")
+
+    def dose(self, scores: Floats) -> Floats:
+        """Reading of systems on the straight line, float64 [n]; `scores` float64 [n, n_units]."""
+        return np.asarray((scores.sum(-1) - self.zero) / self._unit)
+
+    @cached_property
+    def gold_doses(self) -> Floats:
+        """Of each Gold, float64 [S]; their mean is 0."""
+        return self.dose(self.golds)
+
+    @cached_property
+    def sd_golds(self) -> float:
+        """Standard deviation of the Golds on the dose scale, floored at 1e-6 of the gap."""
+        return max(float(np.std(self.gold_doses, ddof=1)), FLOOR)
+
+    @cached_property
+    def gap_error(self) -> float:
+        """Relative standard error of the gap from the scatter of the originals; 0 where only one was trained."""
+        if len(self.originals) < 2:
+            return 0.0
+        return float(np.std(self.dose(self.originals), ddof=1) / np.sqrt(len(self.originals)))
+
+    @property
+    def power(self) -> Reading:
+        """The original itself, read as a system against the Golds: not above 0 means the audit can see nothing."""
+        error, degrees = standard_error(self.sd_golds, len(self.golds), np.zeros(1))
+        return Reading(1.0 if self.gap > 0 else 0.0, error, degrees)
+
+    def read(self, runs: Floats) -> Reading:
+        """A system from its runs' unit scores, float64 [R, n_units]; the original's own noise grows with the dose."""
+        doses = self.dose(runs)
+        error, degrees = standard_error(self.sd_golds, len(self.golds), doses)
+        value = float(doses.mean())
+        return Reading(value, float(np.hypot(error, value * self.gap_error)), degrees)
+
+    def effective(self, held: Floats) -> float:
+        """Effective dose of a system that holds `held` (0 or 1, [n_units]): sum(M g) / sum(g), g = original - Gold."""
+        gain = self.originals.mean(0) - self.golds.mean(0)
+        total = float(gain.sum())
+        return float((held * gain).sum() / total) if total != 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class DoseLine:
+    """From a reading on the straight line to a dose: d = e + c e (1 - e), continued straight outside [0, 1].
+
+    Attributes:
+        curvature: c, in [-.9, .9] so that the map rises.
+        residual_sd: of the left-out references about the curve; None without references.
+        n_references: how many it was fitted on.
+    """
+
+    curvature: float = 0.0
+    residual_sd: float | None = None
+    n_references: int = 0
+
+    def dose(self, reading: float) -> float:
+        """The dose that a reading stands for."""
+        inside = min(max(reading, 0.0), 1.0)
+        slope = 1 + self.curvature * (1 if reading <= 0 else -1 if reading >= 1 else 0)
+        return inside + self.curvature * inside * (1 - inside) + slope * (reading - inside)
+
+    def slope(self, reading: float) -> float:
+        """Derivative of `dose`, above 0."""
+        return 1 + self.curvature * (1 - 2 * min(max(reading, 0.0), 1.0))
+
+    def map(self, reading: Reading) -> Reading:
+        """The same reading on the curve, its error carried by the slope."""
+        return Reading(self.dose(reading.value), reading.error * self.slope(reading.value), reading.degrees)
+
+
+def fit_line(readings: Floats, doses: Floats) -> DoseLine:
+    """Least-squares curvature from references that were read with weights fitted without them.
+
+    Args:
+        readings: float64 [K], on the straight line; NaN is left out.
+        doses: float64 [K], effective doses.
+    """
+    known = np.isfinite(readings) & np.isfinite(doses)
+    e, d = readings[known], doses[known]
+    if len(e) < 3:
+        return DoseLine(n_references=len(e))
+    bend = np.where((e > 0) & (e < 1), e * (1 - e), 0.0)
+    total = float((bend**2).sum())
+    curvature = float(np.clip((bend * (d - e)).sum() / total, -0.9, 0.9)) if total > 0 else 0.0
+    line = DoseLine(curvature)
+    residuals = d - np.array([line.dose(x) for x in e])
+    return DoseLine(curvature, float(np.sqrt((residuals**2).sum() / (len(e) - 1))), len(e))
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadScale:
+    """Where Gold and original stand in spread: V = mean over units of the squared deviation from the mean Gold.
+
+    Size-corrected, since the mean of S Golds is itself uncertain: a target's V by S/(S+1), that of a Gold left out,
+    measured from the mean of the others, by (S-1)/S. Both then estimate the variance of one system.
+
+    Attributes:
+        golds: float64 [S, n_units] unit scores, S >= 2.
+        originals: float64 [O, n_units].
+    """
+
+    golds: Floats
+    originals: Floats
+
+    @cached_property
+    def _mean(self) -> Floats:
+        return np.asarray(self.golds.mean(0))
+
+    def variance(self, scores: Floats) -> Floats:
+        """Size-corrected V of systems, float64 [n]; `scores` float64 [n, n_units]."""
+        n = len(self.golds)
+        return np.asarray(((scores - self._mean) ** 2).mean(-1) * n / (n + 1))
+
+    @cached_property
+    def _floor(self) -> float:
+        raw = float(self.variance(self.originals).mean())
+        return max(raw * FLOOR**2, np.finfo(float).tiny)
+
+    @cached_property
+    def gold_logs(self) -> Floats:
+        """log V of each Gold left out, float64 [S]."""
+        n = len(self.golds)
+        # The distance to the mean of the others is n/(n-1) times the distance to the mean of all.
+        own = ((self.golds - self._mean) ** 2).mean(1) * (n / (n - 1)) ** 2 * (n - 1) / n
+        return np.asarray(np.log(np.maximum(own, self._floor)))
+
+    @cached_property
+    def sd_logs(self) -> float:
+        """Standard deviation of the Golds' log V, floored so that equal Golds keep a finite t."""
+        return max(float(np.std(self.gold_logs, ddof=1)), FLOOR)
+
+    @cached_property
+    def gold(self) -> float:
+        """V of a Gold, on the log scale's mean."""
+        return float(np.exp(self.gold_logs.mean()))
+
+    @cached_property
+    def original(self) -> float:
+        """V of the originals."""
+        return float(self.variance(self.originals).mean())
+
+    def rho(self, log_variance: float) -> float:
+        """(V - V_G) / (V_O - V_G); NaN where the original spreads no wider than Gold."""
+        width = self.original - self.gold
+        return (float(np.exp(log_variance)) - self.gold) / width if width > 0 else float("nan")
+
+    def read(self, runs: Floats, extra_sd: float = 0.0) -> SpreadReading:
+        """A system from its runs' unit scores, float64 [R, n_units]."""
+        logs = np.log(np.maximum(self.variance(runs), self._floor))
+        error, degrees = standard_error(max(self.sd_logs, extra_sd), len(self.golds), logs)
+        return SpreadReading(self, float(logs.mean()), error, degrees)
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadReading:
+    """Spread of one system; its interval is a t interval on log V."""
+
+    scale: SpreadScale
+    log_variance: float
+    error: float
+    degrees: float
+
+    @property
+    def value(self) -> float:
+        """rho."""
+        return self.scale.rho(self.log_variance)
+
+    def bounds(self, alpha: float) -> tuple[float, float]:
+        """One-sided 1 - alpha bounds on rho: (low, high)."""
+        half = float(stats.t.isf(alpha, self.degrees)) * self.error
+        return self.scale.rho(self.log_variance - half), self.scale.rho(self.log_variance + half)
+
+    def p_beyond(self, margin: float) -> float:
+        """p-value of rho <= margin."""
+        limit = self.scale.gold + margin * (self.scale.original - self.scale.gold)
+        if not limit > 0:
+            return 1.0
+        return float(stats.t.sf((self.log_variance - np.log(limit)) / self.error, self.degrees))
+
+
+def attainable_margin(
+    level: Floats, pattern: Floats | None, spread: SpreadScale | None, *, alpha: float, rng: np.random.Generator,
+    power: float = 0.9, draws: int = 20_000,
+) -> float:
+    """The smallest margin at which `power` of fresh Golds would PASS level, pattern and spread jointly.
+
+    Fresh Golds are drawn from a normal with the covariance of the Golds' (level, pattern, log V).
+
+    Args:
+        level, pattern: float64 [S], readings of the Golds; pattern None where it does not apply.
+        spread: None where it does not apply.
+        alpha: of the one-sided bounds.
+        rng: of the draws.
+        power, draws: as said.
+    """  # fmt: skip
+    n = len(level)
+    columns = [level] + ([pattern] if pattern is not None else []) + ([spread.gold_logs] if spread is not None else [])
+    covariance = np.atleast_2d(np.cov(np.stack(columns), ddof=1))
+    fresh = rng.multivariate_normal(np.zeros(len(columns)), covariance * (1 + 1 / n), size=draws, method="svd")
+    t = float(stats.t.isf(alpha, n - 1)) * np.sqrt(1 + 1 / n)
+    needed = np.zeros(draws)
+    for k, column in enumerate([level] + ([pattern] if pattern is not None else [])):
+        needed = np.maximum(needed, np.abs(fresh[:, k]) + t * max(float(np.std(column, ddof=1)), FLOOR))
+    if spread is not None:
+        highest = np.exp(spread.gold_logs.mean() + fresh[:, -1] + t * spread.sd_logs)
+        width = spread.original - spread.gold
+        needed = np.maximum(needed, (highest - spread.gold) / width if width > 0 else np.inf)
+    return float(np.quantile(needed, power))

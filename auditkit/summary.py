@@ -1,0 +1,245 @@
+"""From an outcome to the Record: nothing is decided here, only put into words and fields."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auditkit.audit import Audited, Observations, Outcome
+from auditkit.builds import System, Unlearn, Workshop
+from auditkit.contracts import canonical
+from auditkit.curves import curves, retained, rungs
+from auditkit.plan import Plan
+from auditkit.record import (
+    EXIT_CODES,
+    BackboneEntry,
+    CostEntry,
+    DatasetEntry,
+    Environment,
+    Estimate,
+    Policy,
+    Protocol,
+    Record,
+    RequestEntry,
+    Role,
+    Speedup,
+    SystemEntry,
+    UtilityEstimate,
+    worst,
+)
+from auditkit.statistics.dose import standard_error
+from auditkit.statistics.intervals import ratio_interval, t_quantile
+from auditkit.store import Store
+
+LIMITS = (
+    "Behaviour was compared with systems retrained without the data; nothing here proves that no trace exists, only how large one could be.",
+    "A dishonest provider who trains Golds and subtracts the whole expected memory pattern passes any test of behaviour.",
+    "An exact Gold itself reveals the deletion to whoever holds the models before and after; releases of both are not judged.",
+    "Intervals are over training seeds for this data set, request and recipe; they say nothing about other requests.",
+    "Copies of the data outside the audited model (backups, logs, other models) were not looked at.",
+)
+_PACKAGES = ("auditkit", "torch", "numpy", "scipy", "pandas", "numba", "scikit-learn")
+
+
+def summarise(outcome: Outcome) -> Record:
+    """The Record of an audit."""
+    plan = outcome.plan
+    verdict = worst([a.ruling.verdict for a in outcome.audited])
+    primary = next((y for a, y in outcome.yardsticks.items() if a.name == plan.rules.primary), None)
+    return Record(
+        generator=f"auditkit {_version('auditkit')}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        config_digest=plan.digest,
+        verdict=verdict,
+        reasons=_reasons(outcome),
+        exit_code=EXIT_CODES[verdict],
+        policy=_policy(plan),
+        dataset=_dataset(plan),
+        request=_request(outcome, int(primary.judged.sum()) if primary else 0),
+        backbone=BackboneEntry(
+            name=plan.recipe.backbone, hyperparameters=dict(plan.recipe.config), fit=asdict(plan.recipe.fit)
+        ),
+        protocol=_protocol(plan),
+        attainable_margin=primary.attainable if primary else None,
+        systems=_systems(outcome),
+        controls=outcome.controls,
+        retained=retained(outcome),
+        ladder=rungs(outcome),
+        curves=curves(outcome),
+        limits=[*LIMITS, _unit_limit(plan)],
+        environment=_environment(plan),
+    )
+
+
+def _reasons(outcome: Outcome) -> list[str]:
+    return [f"{a.method}: {a.ruling.verdict} - {reason}" for a in outcome.audited for reason in a.ruling.reasons]
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _policy(plan: Plan) -> Policy:
+    s = plan.settings
+    return Policy(
+        profile=s.profile, margin=plan.rules.margin, alpha=plan.rules.alpha, primary=plan.rules.primary,
+        golds=s.golds or 0, references=s.references or 0, digest=plan.digest,
+    )  # fmt: skip
+
+
+def _dataset(plan: Plan) -> DatasetEntry:
+    data = plan.data
+    return DatasetEntry(
+        name=data.name, n_users=data.n_users, n_items=data.n_items, digest=data.digest, modalities=list(data.modalities),
+        n_interactions=len(data.train) + len(data.valid) + len(data.test),
+    )  # fmt: skip
+
+
+def _request(outcome: Outcome, n_judged: int) -> RequestEntry:
+    request, data = outcome.plan.request, outcome.plan.data
+    return RequestEntry(
+        regime=request.regime, selection=request.selection, n_units=request.n_units, digest=request.digest,
+        n_interactions=len(request.forget_set(data)), n_units_without_data=request.check(data), n_units_judged=n_judged,
+    )  # fmt: skip
+
+
+def _protocol(plan: Plan) -> Protocol:
+    fit = plan.recipe.fit
+    stopping = f"validation Recall@20 every {fit.every} epochs, patience {fit.patience}" if fit.patience else "none: the number of epochs is fixed"
+    epochs = {"shuffle": "every training pair once, shuffled", "users": "as many users as pairs, drawn with replacement"}
+    return Protocol(
+        split=plan.split, masked="retained training and validation pairs, the same for every system",
+        selection_metric=stopping, negatives="one per pair, uniform over the items the user does not hold",
+        epoch="not applicable" if fit.engine == "closed-form" else epochs[fit.sampler],
+        l2=f"{plan.recipe.architecture().l2_form}, weight {fit.l2:g}",
+    )  # fmt: skip
+
+
+def _unit_limit(plan: Plan) -> str:
+    kinds = {"interaction": "single interactions", "user": "whole users", "item": "whole items", "modality": "features of items"}
+    reach = ", ".join(sorted((flag.name or "").lower().replace("_", " ") for flag in plan.rules.allowed))
+    return f"Unit of erasure: {kinds[plan.request.regime]}. Access of the auditor: {reach}."
+
+
+def _environment(plan: Plan) -> Environment:
+    return Environment(
+        python=platform.python_version(), packages={name: _version(name) for name in _PACKAGES},
+        device=plan.settings.device, git=_git(),
+    )  # fmt: skip
+
+
+def _git() -> str | None:
+    try:
+        asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=False)  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() or None
+
+
+def _entry(name: str, role: Role, systems: Sequence[System], observed: Observations, outcome: Outcome) -> dict[str, Any]:
+    builds = [s.build for s in systems]
+    shop = Workshop(outcome.plan.data, outcome.plan.request, Store(Path()), outcome.plan.settings.device)
+    return {
+        "name": name, "role": role, "method": systems[0].method, "seeds": [getattr(b, "seed", 0) for b in builds],
+        "procedure": systems[0].procedure, "digests": [shop.address(b) for b in builds],
+        "utility": _utility(systems, observed, outcome), "cost": _cost(systems, observed),
+    }  # fmt: skip
+
+
+def _systems(outcome: Outcome) -> list[SystemEntry]:
+    background = outcome.background
+    entries = [_audited_entry(a, outcome) for a in outcome.audited]
+    for role in ("original", "gold"):
+        members = [s for s in background.evidence.systems if s.role == role]
+        entries.append(SystemEntry(**_entry(role, role, members, background, outcome)))  # type: ignore[arg-type]
+    return entries
+
+
+def _audited_entry(found: Audited, outcome: Outcome) -> SystemEntry:
+    first = found.systems[0].build
+    unlearner = first.unlearner if isinstance(first, Unlearn) else None
+    primary = next((f for f in found.findings if f.primary), None)
+    parameters = canonical(unlearner) if unlearner else {}
+    parameters.pop("name", None)
+    shown = {"residual_dose": primary.residual_dose, "pattern": primary.pattern, "spread": primary.spread} if primary else {}
+    return SystemEntry(
+        **_entry(found.method, "unlearned", found.systems, found.observed, outcome),
+        label=unlearner.label if unlearner else "given", parameters=parameters, verdict=found.ruling.verdict,
+        reasons=found.ruling.reasons, depth=found.ruling.depth, findings=found.findings,
+        speedup_vs_gold=_speedup(found, outcome), **shown,
+    )  # fmt: skip
+
+
+def _per_run(systems: Sequence[System], observed: Observations) -> dict[str, list[float]]:
+    rows = [observed.usefulness[s.name] for s in systems if s.name in observed.usefulness]
+    found = {name: [row.metrics[name] for row in rows] for name in (rows[0].metrics if rows else {})}
+    forgotten = [row.forget_recall for row in rows if row.forget_recall is not None]
+    return {**found, "forget_recall@20": forgotten} if forgotten else found
+
+
+def _utility(systems: Sequence[System], observed: Observations, outcome: Outcome) -> dict[str, UtilityEstimate]:
+    """Means over runs; intervals and differences over training seeds, from the scatter of the Golds."""
+    golds = [s for s in outcome.background.evidence.systems if s.role == "gold"]
+    yardstick = _per_run(golds, outcome.background)
+    found = {}
+    for name, values in _per_run(systems, observed).items():
+        theirs, mine = np.array(yardstick[name]), np.array(values)
+        sd = max(float(theirs.std(ddof=1)), 1e-12)
+        delta = Estimate(note="the Golds themselves")
+        if systems[0].role != "gold":
+            error, degrees = standard_error(sd, len(theirs), mine)
+            half, difference = t_quantile(degrees, 0.95) * error, float(mine.mean() - theirs.mean())
+            delta = Estimate(
+                value=difference, low=difference - half, high=difference + half, confidence=0.95,
+                method="t interval over training seeds", n_systems=len(mine),
+            )  # fmt: skip
+        half = t_quantile(len(theirs) - 1, 0.95) * sd / np.sqrt(len(mine))
+        mean = float(mine.mean())
+        found[name] = UtilityEstimate(
+            value=mean, low=mean - half, high=mean + half, confidence=0.95, n_systems=len(mine),
+            method="mean over runs; t interval with the Golds' seed scatter", delta_vs_gold=delta,
+        )  # fmt: skip
+    return found
+
+
+def _cost(systems: Sequence[System], observed: Observations) -> CostEntry:
+    costs = [observed.costs[s.name] for s in systems if s.name in observed.costs]
+    # Solo costs are comparable, so they stand for the entry wherever there are any.
+    chosen = [c for c in costs if c.solo] or costs
+    if not chosen:
+        return CostEntry()
+    wall = float(np.mean([c.wall_s for c in chosen]))
+    unlearned = systems[0].role == "unlearned"
+    return CostEntry(
+        train_s=None if unlearned else wall, unlearn_s=wall if unlearned else None, machine=chosen[0].machine,
+        cpu_s=float(np.mean([c.cpu_s for c in chosen])), peak_bytes=max(c.peak_bytes for c in chosen),
+        solo=all(c.solo for c in chosen),
+    )  # fmt: skip
+
+
+def _speedup(found: Audited, outcome: Outcome) -> Speedup:
+    golds = [outcome.background.costs[s.name] for s in outcome.background.evidence.systems if s.role == "gold"]
+    mine = [found.observed.costs[s.name] for s in found.systems if s.name in found.observed.costs]
+    solo = [c for c in golds if c.solo]
+    if not mine:
+        return Speedup(note="made elsewhere: its cost is not known")
+    if not solo or not all(c.solo for c in mine):
+        return Speedup(note="Golds or the method were not built alone on the machine, so their times cannot be divided")
+    if {c.machine for c in solo} != {c.machine for c in mine}:
+        return Speedup(note="Golds and the method were built on different machines")
+    ratio = ratio_interval([c.wall_s for c in solo], [c.wall_s for c in mine], 0.95)
+    return Speedup(
+        value=ratio.value, low=ratio.low, high=ratio.high, confidence=ratio.confidence, method=ratio.method,
+        n_systems=len(mine), note=ratio.note,
+    )  # fmt: skip

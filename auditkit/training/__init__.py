@@ -1,0 +1,1 @@
+"""Fitting: many members at once, compiled kernels, samplers, early stopping."""

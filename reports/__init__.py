@@ -1,0 +1,1 @@
+"""Renderings of a Record; nothing is computed here."""

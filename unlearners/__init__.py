@@ -1,0 +1,1 @@
+"""Unlearners under test, one file each, and the controls that are meant to fail."""
