@@ -48,7 +48,9 @@ class FoldIn(Probe):
         if pairs.empty:
             raise NotApplicableError(f"no unit of the request has {_MIN_PAIRS} training pairs to halve")
         place = pairs.assign(draw=rng.random(len(pairs))).groupby("unit")["draw"].rank(method="first")
-        return pairs.assign(told=place.to_numpy() <= pairs.groupby("unit")["unit"].transform("size").to_numpy() // 2)
+        size = pairs.groupby("unit")["unit"].transform("size")
+        found: pd.DataFrame = pairs.assign(told=(place <= size // 2).to_numpy())
+        return found
 
     def read(
         self, model: Recommender, points: pd.DataFrame, case: Case, *, rng: np.random.Generator
@@ -77,7 +79,7 @@ def _user_rows(model: Recommender, asked: Ints, case: Case) -> tuple[torch.Tenso
     """Mean and deviation of each asked user's row without the columns of the requested items."""
     users, place = np.unique(asked, return_inverse=True)
     scores = offered(model.score(users))
-    scores[:, torch.as_tensor(case.request.items)] = torch.nan
+    scores[:, torch.tensor(case.request.items)] = torch.nan
     mean, spread = row_moments(scores)
     return mean.cpu()[torch.as_tensor(place)], spread.cpu()[torch.as_tensor(place)]
 
@@ -90,7 +92,9 @@ class FoldInAttack(Attack):
     needs: ClassVar[Needs] = Needs(references=4)
     primary_for: ClassVar[frozenset[Regime]] = frozenset({"user", "item"})
     fails_in: ClassVar[frozenset[Regime]] = frozenset({"user", "item"})
-    reads: ClassVar[str] = "what a fresh account that is told half of the erased history gets recommended of the other half"
+    reads: ClassVar[str] = (
+        "what a fresh account that is told half of the erased history gets recommended of the other half"
+    )
 
     @property
     def probes(self) -> tuple[Probe, ...]:

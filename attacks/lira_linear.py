@@ -28,7 +28,9 @@ class LiraLinear(Attack):
     primary_for: ClassVar[frozenset[Regime]] = frozenset({"interaction"})
     # In item requests an honest Gold that drops the items from its catalogue reads far from other Golds on its rows.
     fails_in: ClassVar[frozenset[Regime]] = frozenset({"interaction", "user"})
-    reads: ClassVar[str] = "how strongly the system scores the forgotten pairs, compared with systems known to hold or not hold them"
+    reads: ClassVar[str] = (
+        "how strongly the system scores the forgotten pairs, compared with systems known to hold or not hold them"
+    )
 
     @property
     def probes(self) -> tuple[Probe, ...]:

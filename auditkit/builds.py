@@ -27,7 +27,13 @@ from auditkit.store import Store
 # Members trained in one call; what is lost when an audit is killed is at most one such group.
 _GROUP = 8
 # Every module whose source decides what training yields, beside the backbone's and the unlearner's own.
-_ENGINE = ("auditkit.contracts", "auditkit.deletion", "auditkit.data.dataset", "auditkit.backbones.graph", "auditkit.training")
+_ENGINE = (
+    "auditkit.contracts",
+    "auditkit.deletion",
+    "auditkit.data.dataset",
+    "auditkit.backbones.graph",
+    "auditkit.training",
+)
 
 Progress = Callable[[str, int, int], None]
 
@@ -144,7 +150,9 @@ class Workshop:
             procedure = (build.recipe, source_digest(build.recipe.architecture()))
             trainer = build.recipe.trainer
             source = source_digest(type(trainer)) if trainer else ""
-            return digest_of("train", procedure, source, self._left(build.held(self.request)), build.seed, self._engine())
+            return digest_of(
+                "train", procedure, source, self._left(build.held(self.request)), build.seed, self._engine()
+            )
         parent, source = self.address(build.parent), source_digest(type(build.unlearner))
         gone = build.parent.held(self.request) & ~build.held(self.request)
         return digest_of("unlearn", parent, build.unlearner, source, self._left(~gone), build.seed, self._engine())
@@ -198,7 +206,9 @@ def missing(systems: Sequence[System], shop: Workshop) -> list[System]:
     return list(found.values())
 
 
-def build(systems: Sequence[System], shop: Workshop, progress: Progress) -> Iterator[tuple[System, Recommender, Cost | None]]:
+def build(
+    systems: Sequence[System], shop: Workshop, progress: Progress
+) -> Iterator[tuple[System, Recommender, Cost | None]]:
     """Make what is missing, then yield every system as served, in the given order.
 
     Timed systems are built alone; the others of one recipe are trained many at once. Everything is read back from the
@@ -213,7 +223,11 @@ def make(systems: Sequence[System], shop: Workshop, progress: Progress) -> None:
     """Build what the store lacks."""
     parents = [System("", "original", s.build.parent) for s in systems if isinstance(s.build, Unlearn)]
     if parents:
-        make([p for p in parents if shop.address(p.build) not in {shop.address(s.build) for s in systems}], shop, progress)
+        make(
+            [p for p in parents if shop.address(p.build) not in {shop.address(s.build) for s in systems}],
+            shop,
+            progress,
+        )
     todo = missing(systems, shop)
     alone = [s for s in todo if s.timed or isinstance(s.build, Unlearn) or s.build.recipe.trainer]  # type: ignore[union-attr]
     many = [s for s in todo if s not in alone]
@@ -275,12 +289,15 @@ def _warm_up(recipe: Recipe, device: str) -> None:
 def _unlearn(system: System, one: Unlearn, shop: Workshop) -> None:
     parent, _ = read(one.parent, shop)
     if not isinstance(parent, Backbone):
-        raise StoreError(f"{system.name}: its parent is no backbone, so {one.unlearner.name} has no weights to start from")
+        raise StoreError(
+            f"{system.name}: its parent is no backbone, so {one.unlearner.name} has no weights to start from"
+        )
     held, gone = one.parent.held(shop.request), one.parent.held(shop.request) & ~one.held(shop.request)
     before = shop.without(held)
     task = Task(
         data=_untested(before), retain=_untested(shop.without(one.held(shop.request))),
-        forget=shop.request.forget_set(before, gone), request=shop.request, units=gone, recipe=one.recipe, device=shop.device,
+        forget=shop.request.forget_set(before, gone), request=shop.request, units=gone, recipe=one.recipe,
+        device=shop.device,
     )  # fmt: skip
     _warm_up(one.recipe, shop.device)
     rng = np.random.default_rng(one.seed)
@@ -298,11 +315,15 @@ def _save(one: Train | Unlearn, model: Backbone, own: Mapping[str, NDArray[Any]]
     arrays: dict[str, NDArray[Any]] = {f"weights.{n}": p.detach().cpu().numpy() for n, p in model.named_parameters()}
     arrays |= {f"own.{name}": array for name, array in own.items()}
     served = model.data
-    arrays |= {"served.users": served.train.users.astype(np.int32), "served.items": served.train.items.astype(np.int32)}
+    arrays |= {
+        "served.users": served.train.users.astype(np.int32),
+        "served.items": served.train.items.astype(np.int32),
+    }
     arrays |= {f"served.present.{name}": f.present for name, f in served.features.items()}
     meta = {
-        "build": canonical(one), "cost": asdict(cost), "backbone": one.recipe.backbone, "config": dict(one.recipe.config),
-        "n_users": served.n_users, "n_items": served.n_items, "features": {n: f.digest for n, f in served.features.items()},
+        "build": canonical(one), "cost": asdict(cost), "backbone": one.recipe.backbone,
+        "config": dict(one.recipe.config), "n_users": served.n_users, "n_items": served.n_items,
+        "features": {n: f.digest for n, f in served.features.items()},
     }  # fmt: skip
     shop.store.write(shop.address(one), arrays, meta)
 
@@ -327,7 +348,9 @@ def read(one: Build, shop: Workshop) -> tuple[Recommender, Cost | None]:
 def _load_weights(model: Backbone, weights: Mapping[str, NDArray[Any]], address: str) -> None:
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
     if expected != {name: array.shape for name, array in weights.items()}:
-        raise StoreError(f"build {address} does not fit its backbone: expected {expected}; remove the folder and run again")
+        raise StoreError(
+            f"build {address} does not fit its backbone: expected {expected}; remove the folder and run again"
+        )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(weights[name]))

@@ -53,7 +53,7 @@ class Fit:
         learning_rate: of the engine's rule.
         l2: weight of the L2 term; its form is the backbone's (`l2_form` in the report's protocol).
         batch: pairs per step (`adam`).
-        sampler: `shuffle` (every pair once an epoch) or `users` (users drawn with replacement, then one of their items).
+        sampler: `shuffle` (every pair once an epoch) or `users` (users with replacement, then one of their items).
         patience: evaluations without a better validation Recall@20 before stopping; None trains `epochs` passes.
         every: epochs between evaluations.
         valid: share of train held out by pair hash when the data has no validation part and `patience` is set.
@@ -107,7 +107,7 @@ class Backbone(nn.Module, ABC):
     def start(self, rng: np.random.Generator) -> None:
         """Create the parameters from `rng` alone (equal generators give equal parameters)."""
 
-    def serve(self, data: Dataset) -> None:  # noqa: B027 - a model without buffers has nothing to build
+    def serve(self, data: Dataset) -> None:
         """Build the buffers (graph, histories) from `data`; called again by `on`. Default: no buffers."""
 
     @abstractmethod
@@ -130,7 +130,9 @@ class Backbone(nn.Module, ABC):
         user_vectors, item_vectors = self.embed()
         return (user_vectors[users] * item_vectors[items]).sum(-1)
 
-    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor, *, l2: float, weights: Tensor | None = None) -> Tensor:
+    def loss(
+        self, users: Tensor, positives: Tensor, negatives: Tensor, *, l2: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Training loss of a batch, [], auxiliary terms included.
 
         Args:
@@ -144,7 +146,12 @@ class Backbone(nn.Module, ABC):
     def on(self, data: Dataset) -> Self:
         """The same parameters (shared, not copied), served over other data: buffers are rebuilt."""
         made = copy.copy(self)
-        made.__dict__ = {**self.__dict__, "_parameters": dict(self._parameters), "_modules": dict(self._modules), "_buffers": {}}
+        made.__dict__ = {
+            **self.__dict__,
+            "_parameters": dict(self._parameters),
+            "_modules": dict(self._modules),
+            "_buffers": {},
+        }
         made._serve_over(data)
         return made.to(self.device)
 
@@ -219,7 +226,10 @@ class Recipe:
 
     @classmethod
     def of(
-        cls, backbone: str, config: Mapping[str, Any] | None = None, fit: Mapping[str, Any] | None = None,
+        cls,
+        backbone: str,
+        config: Mapping[str, Any] | None = None,
+        fit: Mapping[str, Any] | None = None,
         trainer: Unlearner | None = None,
     ) -> Recipe:
         """Resolve defaults and check names.
@@ -292,7 +302,7 @@ class Unlearner(ABC):
     label: ClassVar[str] = "baseline"
 
     def train(self, data: Dataset, recipe: Recipe, *, device: str, seed: int) -> Backbone:
-        """Train a system of this procedure on `data`. Default: plain; a sharded method overrides it and sets `trains`."""
+        """Train a system of this procedure on `data`. Default: plain; sharded methods override it."""
         return recipe.architecture().fit([(data, seed)], recipe, device=device)[0]
 
     @abstractmethod
@@ -348,7 +358,7 @@ class Probe(ABC):
     def read(
         self, model: Recommender, points: pd.DataFrame, case: Case, *, rng: np.random.Generator
     ) -> dict[str, Floats]:
-        """Answers: signal -> float64 [n_points, ...], NaN where the system does not answer; `rng` is alike for all systems."""
+        """Answers: signal -> float64 [n_points, ...], NaN where there is none; `rng` is alike for all systems."""
 
 
 @dataclass(frozen=True)

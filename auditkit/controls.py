@@ -29,15 +29,18 @@ def check_controls(
     """Run the controls.
 
     Returns:
-        The controls, and for each broken one that bears on verdicts what it means (`INVALID: ...`, `INCONCLUSIVE: ...`).
+        The controls, and what each broken one means for verdicts (`INVALID: ...`, `INCONCLUSIVE: ...`).
     """
     controls = [_blind(case)] if case.request.regime == "interaction" and "outside" in set(case.units["group"]) else []
     primary = next((y for a, y in yardsticks.items() if a.name == rules.primary), None)
     if primary is not None:
         controls = [
-            _control_gold(primary, background, yardsticks, rules), _original(primary), _half(primary, background), *controls
+            _control_gold(primary, background, yardsticks, rules), _original(primary),
+            _half(primary, background), *controls
         ]  # fmt: skip
-    broken = {c.name: c.consequence for c in controls if not c.ok and c.consequence.startswith(("INVALID", "INCONCLUSIVE"))}
+    broken = {
+        c.name: c.consequence for c in controls if not c.ok and c.consequence.startswith(("INVALID", "INCONCLUSIVE"))
+    }
     return controls, broken
 
 
@@ -57,7 +60,7 @@ def _control_gold(
     return Control(
         name="extra Gold", expected="a Gold that is in no pool does not FAIL",
         observed=f"{ruling.verdict}{level}", ok=ruling.verdict != "FAIL",
-        consequence="INVALID: an independent Gold FAILs, so the yardstick itself is off (confounded data, too few Golds)",
+        consequence="INVALID: an independent Gold FAILs, so the yardstick is off (confounded data, too few Golds)",
     )  # fmt: skip
 
 
@@ -65,13 +68,16 @@ def _original(primary: Yardstick) -> Control:
     low = primary.scale(primary.scores.level, primary.judged).power.bounds(primary.rules.alpha)[0]
     return Control(
         name="original", expected="the system that forgot nothing is found: lower bound of its level above 0",
-        observed=f"lower bound {low:.3f}" if np.isfinite(low) else "no gap between Golds and original", ok=primary.power,
+        observed=f"lower bound {low:.3f}" if np.isfinite(low) else "no gap between Golds and original",
+        ok=primary.power,
         consequence="INCONCLUSIVE: the original is not found, so the audit has no power on this request",
     )  # fmt: skip
 
 
 def _half(primary: Yardstick, background: Evidence) -> Control:
-    consequence = "INCONCLUSIVE: a system that holds half of the units is not found, so the audit has no power on this request"
+    consequence = (
+        "INCONCLUSIVE: a system that holds half of the units is not found, so the audit has no power on this request"
+    )
     expected = "a system that still holds a random half is found: lower bound of its level above 0"
     try:
         reading = read_system(primary, _named(background, "half-erased")).level
@@ -111,7 +117,8 @@ def _blind(case: Case) -> Control:
     shown = f"AUC {area.value:.3f} [{low:.3f}, {high:.3f}]" if area.value is not None else area.note
     return Control(
         name="blind metadata attack",
-        expected=f"popularity and activity alone do not tell forgotten from test pairs: interval meets {list(_BLIND_BAND)}",
+        expected=f"popularity and activity do not tell forgotten from test pairs: interval meets {list(_BLIND_BAND)}",
         observed=shown, ok=low <= _BLIND_BAND[1] and high >= _BLIND_BAND[0],
-        consequence="any AUC or TPR of forgotten against test pairs would measure popularity, not memory; verdicts here compare with Gold and stand",
+        consequence="any AUC or TPR of forgotten against test pairs would measure popularity, not memory; "
+        "verdicts here compare with Gold and stand",
     )  # fmt: skip

@@ -25,7 +25,9 @@ def check_needs(attack: Attack, evidence: Evidence, allowed: Access) -> None:
     have = {"references": len(evidence.rows("reference")), "golds": len(evidence.rows("gold")) - 1}
     for what, wanted in (("references", attack.needs.references), ("golds", attack.needs.golds)):
         if have[what] < wanted:
-            raise NotApplicableError(f"it needs {wanted} {what} in the background of every target, this audit has {have[what]}")
+            raise NotApplicableError(
+                f"it needs {wanted} {what} in the background of every target, this audit has {have[what]}"
+            )
     absent = [probe.name for probe in attack.probes if probe not in evidence.readings]
     if absent:
         raise NotApplicableError(f"the systems did not answer its probe {', '.join(absent)}")

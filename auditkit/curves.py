@@ -1,14 +1,14 @@
-"""What the figures draw: dose ladder, ROC against Gold, score histograms, rank shift, and distances of retained units."""
+"""What the figures draw: dose ladder, ROC against Gold, histograms, rank shift, distances of retained units."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit
 
-from auditkit.audit import Outcome
 from auditkit.data.dataset import Bools, Floats
 from auditkit.evidence import Evidence
 from auditkit.findings import Yardstick
+from auditkit.flow import Outcome
 from auditkit.probes import Pairs
 from auditkit.record import Curves, Estimate, Histogram, RankShift, RocCurve, Rung
 from auditkit.statistics.dose import standard_error
@@ -31,18 +31,49 @@ def rungs(outcome: Outcome) -> list[Rung]:
         return []
     line, _ = yardstick.lines
     scale = yardstick.scale(yardstick.scores.level, yardstick.judged)
-    half = (line.residual_sd or scale.sd_golds) * t_quantile(max(len(yardstick.ladder) - 1, 1), 1 - 2 * outcome.plan.rules.alpha)
+    half = (line.residual_sd or scale.sd_golds) * t_quantile(
+        max(len(yardstick.ladder) - 1, 1), 1 - 2 * outcome.plan.rules.alpha
+    )
     found = [
-        Rung(name=x.name, role="reference", dose_true=x.level_dose, dose_units=x.units, dose_read=read, low=read - half, high=read + half)
+        Rung(
+            name=x.name,
+            role="reference",
+            dose_true=x.level_dose,
+            dose_units=x.units,
+            dose_read=read,
+            low=read - half,
+            high=read + half,
+        )
         for x in yardstick.ladder
         for read in [line.dose(x.level)]
     ]
-    for role, true, doses in (("gold", 0.0, scale.gold_doses), ("original", 1.0, scale.dose(scale.originals))):
-        found += [Rung(name=f"{role}-{k + 1}", role=role, dose_true=true, dose_units=true, dose_read=line.dose(float(d))) for k, d in enumerate(doses)]
+    for role, true, doses in (
+        ("gold", 0.0, scale.gold_doses),
+        ("original", 1.0, scale.dose(scale.originals)),
+    ):
+        found += [
+            Rung(
+                name=f"{role}-{k + 1}",
+                role=role,
+                dose_true=true,
+                dose_units=true,
+                dose_read=line.dose(float(d)),
+            )
+            for k, d in enumerate(doses)
+        ]
     for audited in outcome.audited:
         if audited.primary is not None:
             low, high = audited.primary.level.bounds(outcome.plan.rules.alpha)
-            found.append(Rung(name=audited.method, role="unlearned", dose_true=None, dose_read=audited.primary.level.value, low=low, high=high))
+            found.append(
+                Rung(
+                    name=audited.method,
+                    role="unlearned",
+                    dose_true=None,
+                    dose_read=audited.primary.level.value,
+                    low=low,
+                    high=high,
+                )
+            )
     return found
 
 
@@ -57,7 +88,7 @@ def curves(outcome: Outcome) -> Curves:
     systems |= {a.method: a.primary.runs for a in outcome.audited if a.primary is not None}
     return Curves(
         roc=[_roc(name, scores.mean(0), golds.ravel()) for name, scores in systems.items()],
-        histograms=_histograms({"gold": golds, **systems}),
+        histograms=_histograms({"Golds": golds, **systems}),
         rank_shift=_rank_shift(outcome),
     )
 
@@ -65,14 +96,18 @@ def curves(outcome: Outcome) -> Curves:
 def _roc(name: str, positive: Floats, negative: Floats) -> RocCurve:
     curve = roc_curve(positive, negative).thin(_ROC_POINTS)
     return RocCurve(
-        system=name, fpr=curve.fpr.tolist(), tpr=curve.tpr.tolist(), n_positive=len(positive), n_negative=len(negative)
+        system=name,
+        fpr=curve.fpr.tolist(),
+        tpr=curve.tpr.tolist(),
+        n_positive=len(positive),
+        n_negative=len(negative),
     )
 
 
 def _histograms(systems: dict[str, Floats]) -> list[Histogram]:
-    """Densities on common bins between the .5% and 99.5% quantiles; what lies beyond counts in the end bins."""
+    """Densities on common bins between the 2% and 98% quantiles; what lies beyond counts in the end bins."""
     everything = np.concatenate([s.ravel() for s in systems.values()])
-    low, high = np.quantile(everything, [0.005, 0.995])
+    low, high = np.quantile(everything, [0.02, 0.98])
     edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
     return [
         Histogram(
@@ -90,12 +125,17 @@ def _ranks(evidence: Evidence, role: str, forget: Bools) -> Floats:
 
 
 def _rank_shift(outcome: Outcome) -> list[RankShift]:
-    sources = [("gold", outcome.background.evidence, "gold"), ("original", outcome.background.evidence, "original")]
+    sources = [
+        ("Golds", outcome.background.evidence, "gold"),
+        ("original", outcome.background.evidence, "original"),
+    ]
     sources += [(a.method, a.observed.evidence, "unlearned") for a in outcome.audited]
     found = []
     for name, evidence, role in sources:
         if Pairs() in evidence.readings and len(ranks := _ranks(evidence, role, outcome.case.forget)):
-            found.append(RankShift(system=name, quantiles=_QUANTILES.tolist(), rank=np.quantile(ranks, _QUANTILES).tolist()))
+            found.append(
+                RankShift(system=name, quantiles=_QUANTILES.tolist(), rank=np.quantile(ranks, _QUANTILES).tolist())
+            )
     return found
 
 
@@ -131,6 +171,7 @@ def _ratio(logs: Floats, gold: float, sd: float, n_golds: int) -> Estimate:
     error, degrees = standard_error(sd, n_golds, logs)
     middle, half = float(logs.mean()) - gold, t_quantile(degrees, 0.95) * error
     return Estimate(
-        value=float(np.exp(middle)), low=float(np.exp(middle - half)), high=float(np.exp(middle + half)), confidence=0.95,
+        value=float(np.exp(middle)), low=float(np.exp(middle - half)), high=float(np.exp(middle + half)),
+        confidence=0.95,
         method="ratio to a left-out Gold, t interval on the log scale", n_systems=len(logs),
     )  # fmt: skip

@@ -82,14 +82,18 @@ class DeletionRequest:
         if self.regime not in get_args(Regime):
             return [f"regime must be one of {', '.join(get_args(Regime))}, got {self.regime!r}"]
         if self.users.ndim != 1 or self.users.shape != self.items.shape:
-            return [f"users and items must be one-dimensional and equally long, got {self.users.shape}, {self.items.shape}"]
+            return [
+                f"users and items must be one-dimensional and equally long, got {self.users.shape}, {self.items.shape}"
+            ]
         problems = []
         for name, ids, named in (
             ("users", self.users, self.regime in ("interaction", "user")),
             ("items", self.items, self.regime != "user"),
         ):
             if named and (ids < 0).any():
-                problems.append(f"{name} must name an id (0 or above) per unit of a {self.regime} request, got a negative one")
+                problems.append(
+                    f"{name} must name an id (0 or above) per unit of a {self.regime} request, got a negative one"
+                )
             if not named and (ids != -1).any():
                 problems.append(f"{name} must be -1 (any) in a {self.regime} request")
         if self.regime == "modality" and not self.modalities:
@@ -146,7 +150,7 @@ class DeletionRequest:
         for name in self.modalities:
             if name not in features:
                 raise ConfigurationError(
-                    f"modality {name!r} is not in data set {data.name!r}, which has: {', '.join(data.modalities) or 'none'}"
+                    f"modality {name!r} is not in {data.name!r}, which has: {', '.join(data.modalities) or 'none'}"
                 )
             present = features[name].present.copy()
             present[self.items[units]] = False
@@ -167,13 +171,17 @@ class DeletionRequest:
         """
         for name, ids, limit in (("user", self.users, data.n_users), ("item", self.items, data.n_items)):
             if len(ids) and ids.max() >= limit:
-                raise DataError(f"the request names {name} {ids.max()}, but {data.name!r} has {limit} {name}s (0-based)")
+                raise DataError(
+                    f"the request names {name} {ids.max()}, but {data.name!r} has {limit} {name}s (0-based)"
+                )
         if self.regime == "modality":
             return 0
         covered = np.unique(self.unit_of(data.train, data.n_items))
         n_covered = int((covered >= 0).sum())
         if not n_covered:
-            raise DataError(f"none of the {self.n_units} units of the request covers a training interaction; nothing to audit")
+            raise DataError(
+                f"none of the {self.n_units} units of the request covers a training interaction; nothing to audit"
+            )
         return self.n_units - n_covered
 
 

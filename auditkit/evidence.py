@@ -73,7 +73,10 @@ def _compared(data: Dataset, request: DeletionRequest, rng: np.random.Generator)
     most = min(_MOST_COMPARED, request.n_units)
     retain = request.erase(data, np.ones(request.n_units, np.bool_)).train
     if request.regime == "interaction":
-        kept, unseen = retain.take(_sample(len(retain), most, rng)), data.test.take(_sample(len(data.test), most, rng))
+        kept, unseen = (
+            retain.take(_sample(len(retain), most, rng)),
+            data.test.take(_sample(len(data.test), most, rng)),
+        )
         return [_frame(kept.users, kept.items, "retain"), _frame(unseen.users, unseen.items, "outside")]
     ids = retain.users if request.regime == "user" else retain.items
     ids = np.setdiff1d(ids, request.users if request.regime == "user" else request.items)
@@ -86,7 +89,9 @@ def make_case(data: Dataset, request: DeletionRequest, *, seed: int) -> Case:
     """Lay out the units of an audit; with nothing tuned, all of them are for judging."""
     request.check(data)
     rng = np.random.default_rng([seed, 1])
-    units = pd.concat([_frame(request.users, request.items, "forget"), *_compared(data, request, rng)], ignore_index=True)
+    units = pd.concat(
+        [_frame(request.users, request.items, "forget"), *_compared(data, request, rng)], ignore_index=True
+    )
     users, items = units["user"].to_numpy(), units["item"].to_numpy()
     activity = np.append(np.bincount(data.train.users, minlength=data.n_users), 0)
     popularity = np.append(np.bincount(data.train.items, minlength=data.n_items), 0)
@@ -121,7 +126,7 @@ class Reading:
         return Reading(self.points, {name: v[systems] for name, v in self.values.items()}, self.n_units)
 
     def sums(self, values: Floats) -> Floats:
-        """Sum over each unit's points, float64 [n_systems, n_units]; NaN for units without points or with a NaN point."""
+        """Sum over each unit's points, float64 [n_systems, n_units]; NaN for units with no points or a NaN point."""
         found = np.zeros((len(values), self.n_units))
         for row, answers in zip(found, values, strict=True):
             row += np.bincount(self.unit, answers, minlength=self.n_units)
@@ -178,7 +183,7 @@ class Evidence:
 
 
 def entitlement(systems: Sequence[System], case: Case) -> tuple[Bools, Bools]:
-    """seen and held, bool [n_systems, n_units] each; retained units count as held, outside ones as never seen."""
+    """Seen and held, bool [n_systems, n_units] each; retained units count as held, outside ones as never seen."""
     others = np.asarray(case.units["group"] == "retain")
     seen = np.tile(others, (len(systems), 1))
     held = seen.copy()
@@ -212,7 +217,11 @@ def _ask(probe: Probe, model: Recommender, points: pd.DataFrame, case: Case, see
 
 
 def observe(
-    systems: Iterable[tuple[System, Recommender]], questions: Mapping[Probe, pd.DataFrame], case: Case, *, seed: int
+    systems: Iterable[tuple[System, Recommender]],
+    questions: Mapping[Probe, pd.DataFrame],
+    case: Case,
+    *,
+    seed: int,
 ) -> Evidence:
     """Ask every system every question; each gets the same points and the same random stream.
 

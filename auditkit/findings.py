@@ -54,7 +54,12 @@ class Rules:
 
 def estimate(interval: Interval, **more: object) -> Estimate:
     """An interval of the statistics as an estimate of the Record."""
-    kept = {"value": interval.value, "low": interval.low, "high": interval.high, "confidence": interval.confidence}
+    kept = {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "confidence": interval.confidence,
+    }
     return Estimate.model_validate({**kept, "method": interval.method, "note": interval.note, **more})
 
 
@@ -112,7 +117,9 @@ class Yardstick:
     @cached_property
     def power(self) -> bool:
         """The original stands above the Golds beyond their scatter."""
-        return bool(self.judged.any()) and self.scale(self.scores.level, self.judged).power.bounds(self.rules.alpha)[0] > 0
+        return (
+            bool(self.judged.any()) and self.scale(self.scores.level, self.judged).power.bounds(self.rules.alpha)[0] > 0
+        )
 
     @cached_property
     def attainable(self) -> float | None:
@@ -123,7 +130,8 @@ class Yardstick:
         pattern = self.scale(self.scores.pattern, self.judged).gold_doses * self.lines[1].slope(0.0)
         return _finite(
             attainable_margin(
-                level, pattern if self.has_pattern else None, self.spread_scale(self.judged) if self.has_spread else None,
+                level, pattern if self.has_pattern else None,
+                self.spread_scale(self.judged) if self.has_spread else None,
                 alpha=self.rules.alpha, rng=np.random.default_rng(self.rules.seed),
             )
         )  # fmt: skip
@@ -227,7 +235,9 @@ def read_system(yardstick: Yardstick, evidence: Evidence) -> Judged:
     )  # fmt: skip
 
 
-def _dose_estimate(reading: Reading | SpreadReading | None, rules: Rules, runs: int, method: str, absent: str) -> Estimate:
+def _dose_estimate(
+    reading: Reading | SpreadReading | None, rules: Rules, runs: int, method: str, absent: str
+) -> Estimate:
     if reading is None:
         return Estimate(note=absent)
     low, high = reading.bounds(rules.alpha)
@@ -261,7 +271,9 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
     base = blank_finding(yardstick.attack, rules, section=_section(yardstick, judged, p), note=_note(yardstick, judged))
     t_method = f"t interval over {len(yardstick.background.rows('gold'))} Golds, {runs} run{'s' if runs > 1 else ''}"
     few_units = f"needs {MIN_UNITS_SPREAD} units" if yardstick.scores.pattern is not None else "not a linear score"
-    few_points = f"needs {MIN_POINTS_PATTERN} points" if yardstick.scores.pattern is not None else "the attack has no pattern"
+    few_points = (
+        f"needs {MIN_POINTS_PATTERN} points" if yardstick.scores.pattern is not None else "the attack has no pattern"
+    )
     return base.model_copy(
         update={
             "residual_dose": _dose_estimate(judged.level, rules, runs, t_method, ""),
@@ -269,8 +281,10 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
             "spread": _dose_estimate(judged.spread, rules, runs, f"{t_method}, log scale", few_units),
             **_against_golds(yardstick, judged),
             "n_units": int(judged.units.sum()), "n_points": yardstick.scores.n_points,
-            "n_golds": len(yardstick.background.rows("gold")), "n_references": len(yardstick.background.rows("reference")),
-            "attainable_margin": yardstick.attainable, "p_value": p if yardstick.power else None, "coverage": judged.coverage,
+            "n_golds": len(yardstick.background.rows("gold")),
+            "n_references": len(yardstick.background.rows("reference")),
+            "attainable_margin": yardstick.attainable, "p_value": p if yardstick.power else None,
+            "coverage": judged.coverage,
         }
     ), judged  # fmt: skip
 

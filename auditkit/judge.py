@@ -25,8 +25,13 @@ class Ruling:
 
 
 def rule(
-    findings: Sequence[Finding], primary: Judged | None, yardstick: Yardstick | None, rules: Rules, runs: int,
-    broken: Mapping[str, str], direct: Sequence[str] = (),
+    findings: Sequence[Finding],
+    primary: Judged | None,
+    yardstick: Yardstick | None,
+    rules: Rules,
+    runs: int,
+    broken: Mapping[str, str],
+    direct: Sequence[str] = (),
 ) -> Ruling:
     """The verdict on one system.
 
@@ -51,7 +56,11 @@ def rule(
     if doubts:
         return Ruling("INCONCLUSIVE", doubts, depth)
     shown = "level, pattern and spread" if primary and primary.spread else "level and pattern (spread not shown)"
-    return Ruling("PASS", [f"{shown} of {rules.primary} lie within {rules.margin:g} of Gold at one-sided {1 - rules.alpha:.0%}"], depth)
+    return Ruling(
+        "PASS",
+        [f"{shown} of {rules.primary} lie within {rules.margin:g} of Gold at one-sided {1 - rules.alpha:.0%}"],
+        depth,
+    )
 
 
 def _failing(findings: Sequence[Finding], primary: Judged | None, rules: Rules) -> list[str]:
@@ -64,13 +73,16 @@ def _failing(findings: Sequence[Finding], primary: Judged | None, rules: Rules) 
                 assert reading is not None
                 side = "over-forgotten" if reading.value < 0 else "still remembered"
                 reasons.append(
-                    f"{name} of {rules.primary} reads {reading.value:.3f}, beyond the margin {rules.margin:g} (p = {p:.2g}): {side}"
+                    f"{name} of {rules.primary} reads {reading.value:.3f}, beyond the margin {rules.margin:g} "
+                    f"(p = {p:.2g}): {side}"
                 )
     measured = [f for f in findings if f.counts and not f.primary and f.p_value is not None]
     corrected_all = holm(np.array([f.p_value for f in measured], np.float64)) if measured else np.empty(0)
     for f, corrected in zip(measured, corrected_all, strict=True):
         if corrected < rules.alpha / 2 and f.residual_dose.value is not None:
-            reasons.append(f"diagnostic {f.attack} reads {f.residual_dose.value:.3f}, beyond the margin (p = {f.p_value:.2g})")
+            reasons.append(
+                f"diagnostic {f.attack} reads {f.residual_dose.value:.3f}, beyond the margin (p = {f.p_value:.2g})"
+            )
     return reasons
 
 
@@ -83,13 +95,24 @@ def _doubts(
         why = next((f.note for f in findings if f.primary), "it did not run")
         return [*doubts, f"the primary attack {rules.primary} is not applicable: {why}"]
     if not yardstick.power:
-        return [*doubts, "the original does not stand out from the Golds, so nothing can be shown; ask a larger request"]
+        return [
+            *doubts,
+            "the original does not stand out from the Golds, so nothing can be shown; ask a larger request",
+        ]
     if primary.coverage < 1:
-        doubts.append(f"the system answered {primary.coverage:.1%} of the units; a masked answer shows nothing about the weights")
+        doubts.append(
+            f"the system answered {primary.coverage:.1%} of the units; a masked answer shows nothing about the weights"
+        )
     if primary.pattern is None:
-        doubts.append(f"the pattern needs {MIN_POINTS_PATTERN} points, the request has {yardstick.scores.n_points}; a larger request settles it")
+        doubts.append(
+            f"the pattern needs {MIN_POINTS_PATTERN} points, the request has {yardstick.scores.n_points}; "
+            "a larger request settles it"
+        )
     if primary.spread is None and runs < MIN_RUNS_WITHOUT_SPREAD:
-        doubts.append(f"spread does not apply to so few units, so {MIN_RUNS_WITHOUT_SPREAD} runs of the unlearner are needed, not {runs}")
+        doubts.append(
+            f"spread does not apply to so few units, so {MIN_RUNS_WITHOUT_SPREAD} runs of the unlearner "
+            f"are needed, not {runs}"
+        )
     if not primary.inside(rules.margin, rules.alpha):
         doubts.append(_outside(primary, yardstick, rules))
     return doubts
@@ -106,7 +129,8 @@ def _outside(primary: Judged, yardstick: Yardstick, rules: Rules) -> str:
     remedy = "more Golds (a higher profile) or more runs of the unlearner narrow the interval"
     if attainable is not None and attainable > rules.margin:
         remedy = f"even a true Gold passes reliably only at a margin of {attainable:.3f}; {remedy}"
-    return f"{worst_name} of {rules.primary} may reach {worst_bound:.3f}, beyond the margin {rules.margin:g}, without certainly doing so; {remedy}"
+    reach = f"{worst_name} of {rules.primary} may reach {worst_bound:.3f}, beyond the margin {rules.margin:g}"
+    return f"{reach}, without certainly doing so; {remedy}"
 
 
 def _depth(primary: Judged | None, rules: Rules) -> Depth:
@@ -128,5 +152,6 @@ def _depth(primary: Judged | None, rules: Rules) -> Depth:
     deepest = max(values, key=lambda name: values[name])
     return Depth(
         value=1 - values[deepest], low=1 - max(highest), high=1 - max(lowest), confidence=1 - 2 * rules.alpha,
-        method="1 - max(|L|, |P|, max(rho, 0)); interval from the bounds of each", attack=rules.primary, statistic=deepest,
+        method="1 - max(|L|, |P|, max(rho, 0)); interval from the bounds of each", attack=rules.primary,
+        statistic=deepest,
     )  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from auditkit.contracts import Probe, Scores
 from auditkit.data.dataset import Bools, Floats
 from auditkit.evidence import Evidence, Reading, Targets
@@ -32,10 +30,7 @@ def linear_scores(probe: Probe, signal: str, targets: Targets, background: Evide
     # Written so that a point without weight never carries a target's NaN into a unit that has other points.
     pattern_weights = weights - weights[usable].mean() if usable.any() else weights
     return Scores(
-        summed(reading, weights * centred, usable), summed(reading, pattern_weights * centred, usable), int(usable.sum())
+        summed(reading, weights * centred, usable),
+        summed(reading, pattern_weights * centred, usable),
+        int(usable.sum()),
     )
-
-
-def finite_units(*scores: Floats) -> Bools:
-    """Units that every one of the systems answered, bool [n_units]."""
-    return np.logical_and.reduce([np.isfinite(s).all(0) for s in scores])

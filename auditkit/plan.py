@@ -1,4 +1,4 @@
-"""What an audit will do, all resolved: data, request, recipe, methods, rules, and the list of systems that must exist."""
+"""What an audit will do, all resolved: data, request, recipe, methods, rules, and the systems that must exist."""
 
 from __future__ import annotations
 
@@ -110,8 +110,14 @@ class Plan:
 
 
 def make_plan(
-    data: Dataset, request: DeletionRequest, recipe: Recipe, methods: Sequence[Method | Unlearner], *,
-    settings: Settings | None = None, given: Mapping[str, Recommender] | None = None, battery: Sequence[Attack] | None = None,
+    data: Dataset,
+    request: DeletionRequest,
+    recipe: Recipe,
+    methods: Sequence[Method | Unlearner],
+    *,
+    settings: Settings | None = None,
+    given: Mapping[str, Recommender] | None = None,
+    battery: Sequence[Attack] | None = None,
     split: str = "given",
 ) -> Plan:
     """Fill in defaults and check everything that can be checked before work starts.
@@ -185,7 +191,10 @@ def _method_problems(
     if not methods and not given:
         found.append("there is nothing to audit: name at least one unlearner or given system")
     names = [m.name for m in methods] + list(given)
-    found += [f"two systems are called {name!r}; give one of them a label" for name in sorted({n for n in names if names.count(n) > 1})]
+    found += [
+        f"two systems are called {name!r}; give one of them a label"
+        for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     for method in methods:
         if method.runs < 1:
             found.append(f"unlearner {method.name!r}: runs must be 1 or more, got {method.runs}")

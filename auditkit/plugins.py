@@ -35,7 +35,9 @@ class Registry(Mapping[str, type[Any]]):
         try:
             loaded = self.points[name].load()
         except Exception as error:
-            raise PluginError(f"{self.kind[:-1]} {name!r} ({self.points[name].value}) cannot be imported: {error}") from error
+            raise PluginError(
+                f"{self.kind[:-1]} {name!r} ({self.points[name].value}) cannot be imported: {error}"
+            ) from error
         if getattr(loaded, "name", None) != name:
             raise PluginError(f"{self.points[name].value} is registered as {name!r} but calls itself {loaded.name!r}")
         return cast(type[Any], loaded)
@@ -60,7 +62,9 @@ def registry(kind: Kind) -> Registry:
     points: dict[str, EntryPoint] = {}
     for point in entry_points(group=f"auditkit.{kind}"):
         if point.name in points and points[point.name].value != point.value:
-            raise PluginError(f"{kind[:-1]} {point.name!r} is registered twice: {points[point.name].value} and {point.value}")
+            raise PluginError(
+                f"{kind[:-1]} {point.name!r} is registered twice: {points[point.name].value} and {point.value}"
+            )
         points[point.name] = point
     return Registry(kind, points, {})
 

@@ -34,7 +34,7 @@ def offered(scores: Tensor) -> Tensor:
 
 
 def row_moments(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over the offered items of each row, [n_rows] each; NaN where fewer than two differ."""
+    """Mean and standard deviation over each row's offered items, [n_rows] each; NaN where fewer than two differ."""
     count = torch.isfinite(scores).sum(1)
     mean = scores.nanmean(1)
     spread = (scores - mean[:, None]).square().nansum(1).div(count).sqrt()
@@ -89,7 +89,11 @@ def _signals(scores: Tensor, rows: Ints, items: Ints, draws: Ints, usable: np.nd
     at, which = (torch.as_tensor(x, device=scores.device) for x in (rows, items))
     value = scores[at, which]
     mean, spread = row_moments(scores)
-    masked = torch.where(torch.as_tensor(usable, device=scores.device), scores.gather(1, torch.as_tensor(draws).to(at.device)), torch.nan)
+    masked = torch.where(
+        torch.as_tensor(usable, device=scores.device),
+        scores.gather(1, torch.as_tensor(draws).to(at.device)),
+        torch.nan,
+    )
     return {
         "z": (value - mean[at]) / spread[at],
         "rank": _rank_logit(scores, at, value),
@@ -103,7 +107,12 @@ def _rank_logit(scores: Tensor, at: Tensor, value: Tensor) -> Tensor:
     ordered = torch.where(torch.isfinite(scores), scores, torch.inf).sort(1).values
     # searchsorted wants one row of values per row of scores; pad the pairs of a row to the longest.
     slots = _slots(at, len(scores))
-    table = torch.full((len(scores), int(slots.max()) + 1 if len(slots) else 1), torch.nan, dtype=scores.dtype, device=scores.device)
+    table = torch.full(
+        (len(scores), int(slots.max()) + 1 if len(slots) else 1),
+        torch.nan,
+        dtype=scores.dtype,
+        device=scores.device,
+    )
     table[at, slots] = value
     below = torch.searchsorted(ordered, table)[at, slots]
     not_above = torch.searchsorted(ordered, table, right=True)[at, slots]
@@ -160,7 +169,9 @@ class Lists(Probe):
         for block in blocks(users, case.data.n_items):
             scores = offered(model.score(block))
             rows, items = kept[block].nonzero()
-            scores[torch.as_tensor(rows, device=scores.device), torch.as_tensor(items, device=scores.device)] = torch.nan
+            scores[torch.as_tensor(rows, device=scores.device), torch.as_tensor(items, device=scores.device)] = (
+                torch.nan
+            )
             best = np.asarray(top_k(scores, min(self.k, case.data.n_items)))
             lists[start : start + len(block), : best.shape[1]] = best
             start += len(block)

@@ -86,7 +86,9 @@ class Finding(_Part):
     n_golds: int = 0
     n_references: int = 0
     attainable_margin: float | None = None
-    p_value: float | None = Field(None, description="of the hypothesis that the system is no further from Gold than the margin")
+    p_value: float | None = Field(
+        None, description="of the hypothesis that the system is no further from Gold than the margin"
+    )
     coverage: float | None = Field(None, description="share of the probe points that the system answered")
     note: str = ""
 
@@ -255,10 +257,14 @@ class Record(_Part):
     request: RequestEntry
     backbone: BackboneEntry
     protocol: Protocol
-    attainable_margin: float | None = Field(None, description="of the primary attack, before the unlearned systems were probed")
+    attainable_margin: float | None = Field(
+        None, description="of the primary attack, before the unlearned systems were probed"
+    )
     systems: list[SystemEntry]
     controls: list[Control]
-    retained: dict[str, Estimate] = Field({}, description="distance of retained units to the Golds, in Gold-to-Gold units")
+    retained: dict[str, Estimate] = Field(
+        {}, description="distance of retained units to the Golds, in Gold-to-Gold units"
+    )
     ladder: list[Rung]
     curves: Curves
     units: UnitsFile | None = None

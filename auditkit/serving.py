@@ -43,15 +43,33 @@ def inspect_serving(model: Recommender, case: Case) -> Serving:
 def served_finding(runs: Sequence[Serving]) -> Finding:
     """The finding over a method's runs: a leak where the model scores through forgotten pairs."""
     if not all(s.known for s in runs):
-        return Finding(attack="served-data", section="not_applicable", note="the serving data cannot be inspected", access=["WEIGHTS"])
+        return Finding(
+            attack="served-data",
+            section="not_applicable",
+            note="the serving data cannot be inspected",
+            access=["WEIGHTS"],
+        )
     left, total = max(s.left for s in runs), runs[0].total
     used = any(s.used for s in runs)
     if left and used:
-        section, note = "leak", f"{left} of {total} forgotten pairs are still in the graph or history the system scores through"
+        section, note = (
+            "leak",
+            f"{left} of {total} forgotten pairs are still in the graph or history the system scores through",
+        )
     elif left:
-        section, note = "clean", f"{left} of {total} forgotten pairs are kept in a history the scores do not use"
+        section, note = (
+            "clean",
+            f"{left} of {total} forgotten pairs are kept in a history the scores do not use",
+        )
     else:
         section, note = "clean", "no forgotten pair is in what the system is served over"
     return Finding.model_validate(
-        {"attack": "served-data", "access": ["WEIGHTS"], "counts": used, "section": section, "note": note, "n_units": total}
+        {
+            "attack": "served-data",
+            "access": ["WEIGHTS"],
+            "counts": used,
+            "section": section,
+            "note": note,
+            "n_units": total,
+        }
     )

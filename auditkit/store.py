@@ -1,4 +1,4 @@
-"""Where builds lie: one folder per address, arrays as safetensors beside a JSON description; atomic, verified, locked."""
+"""Where builds lie: a folder per address, arrays as safetensors beside a JSON description; atomic, verified, locked."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class Store:
         try:
             locks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot create the store at {self.root}: {error.strerror}; choose another with --store") from error
+            raise StoreError(
+                f"cannot create the store at {self.root}: {error.strerror}; choose another with --store"
+            ) from error
         with ExitStack() as held:
             for address in sorted(set(addresses)):
                 held.enter_context(FileLock(locks / f"{address}.lock"))
@@ -76,7 +78,9 @@ class Store:
             shutil.rmtree(target, ignore_errors=True)
             os.replace(scratch, target)
         except OSError as error:
-            raise StoreError(f"cannot write build {address[:12]} to {target}: {error.strerror}; free space or pass --store") from error
+            raise StoreError(
+                f"cannot write build {address[:12]} to {target}: {error.strerror}; free space or pass --store"
+            ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -93,15 +97,21 @@ class Store:
         except (OSError, ValueError) as error:
             raise StoreError(f"build {folder} cannot be read ({error}); remove the folder and run again") from error
         if meta.get("address") != address or hashlib.sha256(blob).hexdigest() != meta.get("sha256"):
-            raise StoreError(f"build {folder} does not match its digest: it was altered or cut short; remove the folder and run again")
+            raise StoreError(
+                f"build {folder} does not match its digest, it was altered or cut short; remove it and run again"
+            )
         try:
             return load(blob), meta
         except SafetensorError as error:
-            raise StoreError(f"build {folder} holds no readable arrays ({error}); remove the folder and run again") from error
+            raise StoreError(
+                f"build {folder} holds no readable arrays ({error}); remove the folder and run again"
+            ) from error
 
     def meta(self, address: str) -> dict[str, Any]:
         """The description of a stored build, without its arrays."""
         try:
             return dict(json.loads((self.folder(address) / _META).read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise StoreError(f"build {self.folder(address)} cannot be read ({error}); remove the folder and run again") from error
+            raise StoreError(
+                f"build {self.folder(address)} cannot be read ({error}); remove the folder and run again"
+            ) from error

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from auditkit.audit import Audited, Observations, Outcome
 from auditkit.builds import System, Unlearn, Workshop
 from auditkit.contracts import canonical
 from auditkit.curves import curves, retained, rungs
+from auditkit.flow import Audited, Observations, Outcome
 from auditkit.plan import Plan
 from auditkit.record import (
     EXIT_CODES,
@@ -40,9 +40,10 @@ from auditkit.statistics.intervals import ratio_interval, t_quantile
 from auditkit.store import Store
 
 LIMITS = (
-    "Behaviour was compared with systems retrained without the data; nothing here proves that no trace exists, only how large one could be.",
-    "A dishonest provider who trains Golds and subtracts the whole expected memory pattern passes any test of behaviour.",
-    "An exact Gold itself reveals the deletion to whoever holds the models before and after; releases of both are not judged.",
+    "Behaviour was compared with systems retrained without the data; nothing here proves that no trace exists, "
+    "only how large one could be.",
+    "A dishonest provider who trains Golds and subtracts the whole memory pattern passes any test of behaviour.",
+    "An exact Gold itself reveals the deletion to whoever holds the models before and after; that is not judged.",
     "Intervals are over training seeds for this data set, request and recipe; they say nothing about other requests.",
     "Copies of the data outside the audited model (backups, logs, other models) were not looked at.",
 )
@@ -80,7 +81,10 @@ def summarise(outcome: Outcome) -> Record:
 
 
 def _reasons(outcome: Outcome) -> list[str]:
-    return [f"{a.method}: {a.ruling.verdict} - {reason}" for a in outcome.audited for reason in a.ruling.reasons]
+    worst_first = sorted(
+        outcome.audited, key=lambda a: ("FAIL", "INVALID", "INCONCLUSIVE", "PASS").index(a.ruling.verdict)
+    )
+    return [f"{a.method}: {a.ruling.verdict} - {reason}" for a in worst_first for reason in a.ruling.reasons]
 
 
 def _version(package: str) -> str:
@@ -101,7 +105,8 @@ def _policy(plan: Plan) -> Policy:
 def _dataset(plan: Plan) -> DatasetEntry:
     data = plan.data
     return DatasetEntry(
-        name=data.name, n_users=data.n_users, n_items=data.n_items, digest=data.digest, modalities=list(data.modalities),
+        name=data.name, n_users=data.n_users, n_items=data.n_items, digest=data.digest,
+        modalities=list(data.modalities),
         n_interactions=len(data.train) + len(data.valid) + len(data.test),
     )  # fmt: skip
 
@@ -116,8 +121,15 @@ def _request(outcome: Outcome, n_judged: int) -> RequestEntry:
 
 def _protocol(plan: Plan) -> Protocol:
     fit = plan.recipe.fit
-    stopping = f"validation Recall@20 every {fit.every} epochs, patience {fit.patience}" if fit.patience else "none: the number of epochs is fixed"
-    epochs = {"shuffle": "every training pair once, shuffled", "users": "as many users as pairs, drawn with replacement"}
+    stopping = (
+        f"validation Recall@20 every {fit.every} epochs, patience {fit.patience}"
+        if fit.patience
+        else "none: the number of epochs is fixed"
+    )
+    epochs = {
+        "shuffle": "every training pair once, shuffled",
+        "users": "as many users as pairs, drawn with replacement",
+    }
     return Protocol(
         split=plan.split, masked="retained training and validation pairs, the same for every system",
         selection_metric=stopping, negatives="one per pair, uniform over the items the user does not hold",
@@ -127,7 +139,12 @@ def _protocol(plan: Plan) -> Protocol:
 
 
 def _unit_limit(plan: Plan) -> str:
-    kinds = {"interaction": "single interactions", "user": "whole users", "item": "whole items", "modality": "features of items"}
+    kinds = {
+        "interaction": "single interactions",
+        "user": "whole users",
+        "item": "whole items",
+        "modality": "features of items",
+    }
     reach = ", ".join(sorted((flag.name or "").lower().replace("_", " ") for flag in plan.rules.allowed))
     return f"Unit of erasure: {kinds[plan.request.regime]}. Access of the auditor: {reach}."
 
@@ -141,13 +158,21 @@ def _environment(plan: Plan) -> Environment:
 
 def _git() -> str | None:
     try:
-        asked = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=False)  # noqa: S607
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return asked.stdout.strip() or None
 
 
-def _entry(name: str, role: Role, systems: Sequence[System], observed: Observations, outcome: Outcome) -> dict[str, Any]:
+def _entry(
+    name: str, role: Role, systems: Sequence[System], observed: Observations, outcome: Outcome
+) -> dict[str, Any]:
     builds = [s.build for s in systems]
     shop = Workshop(outcome.plan.data, outcome.plan.request, Store(Path()), outcome.plan.settings.device)
     return {
@@ -162,7 +187,7 @@ def _systems(outcome: Outcome) -> list[SystemEntry]:
     entries = [_audited_entry(a, outcome) for a in outcome.audited]
     for role in ("original", "gold"):
         members = [s for s in background.evidence.systems if s.role == role]
-        entries.append(SystemEntry(**_entry(role, role, members, background, outcome)))  # type: ignore[arg-type]
+        entries.append(SystemEntry(**_entry(role, role, members, background, outcome)))
     return entries
 
 
@@ -172,7 +197,11 @@ def _audited_entry(found: Audited, outcome: Outcome) -> SystemEntry:
     primary = next((f for f in found.findings if f.primary), None)
     parameters = canonical(unlearner) if unlearner else {}
     parameters.pop("name", None)
-    shown = {"residual_dose": primary.residual_dose, "pattern": primary.pattern, "spread": primary.spread} if primary else {}
+    shown = (
+        {"residual_dose": primary.residual_dose, "pattern": primary.pattern, "spread": primary.spread}
+        if primary
+        else {}
+    )
     return SystemEntry(
         **_entry(found.method, "unlearned", found.systems, found.observed, outcome),
         label=unlearner.label if unlearner else "given", parameters=parameters, verdict=found.ruling.verdict,

@@ -126,9 +126,7 @@ def _check(model: Recommender, parts: Sequence[Interactions], ks: Sequence[int])
         raise ConfigurationError(problems)
 
 
-def _hits(
-    model: Recommender, users: Ints, truth: Interactions, masked: Sequence[Interactions], k: int
-) -> Bools:
+def _hits(model: Recommender, users: Ints, truth: Interactions, masked: Sequence[Interactions], k: int) -> Bools:
     """Whether the item at each rank is a truth item, bool [n_users, k]."""
     wanted = np.sort(truth.codes(model.n_items))
     found = np.zeros((len(users), k), np.bool_)
@@ -138,9 +136,7 @@ def _hits(
     return found
 
 
-def _masked_blocks(
-    model: Recommender, users: Ints, masked: Sequence[Interactions]
-) -> Iterator[tuple[slice, Tensor]]:
+def _masked_blocks(model: Recommender, users: Ints, masked: Sequence[Interactions]) -> Iterator[tuple[slice, Tensor]]:
     """Scores block by block, NaN at masked pairs: (rows of `users`, float [n_rows, n_items])."""
     seen = [part.matrix(model.n_users, model.n_items) for part in masked]
     size = max(1, _SCORES_PER_BLOCK // model.n_items)

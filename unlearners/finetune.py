@@ -30,12 +30,21 @@ class Finetune(Unlearner):
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or not self.learning_rate > 0:
             raise ConfigurationError(
-                f"epochs and batch must be 1 or more and learning_rate above 0, got {self.epochs}, {self.batch}, {self.learning_rate}"
+                "epochs and batch must be 1 or more and learning_rate above 0, got "
+                f"{self.epochs}, {self.batch}, {self.learning_rate}"
             )
 
     def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
         """The parent after further epochs on what may stay."""
         served = model.on(task.retain)
         retain = Batches(task.retain.train, served.n_items, self.batch)
-        bpr_steps(served, retain, None, epochs=self.epochs, learning_rate=self.learning_rate, l2=task.recipe.fit.l2, rng=rng)
+        bpr_steps(
+            served,
+            retain,
+            None,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            l2=task.recipe.fit.l2,
+            rng=rng,
+        )
         return served

@@ -37,9 +37,13 @@ class ReverseBPR(Unlearner):
     label: ClassVar[str] = "reconstructed"
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch, self.forget_batch) < 1 or not self.learning_rate > 0 or not self.forget_weight >= 0:
+        if (
+            min(self.epochs, self.batch, self.forget_batch) < 1
+            or not self.learning_rate > 0
+            or not self.forget_weight >= 0
+        ):
             raise ConfigurationError(
-                "epochs, batch and forget_batch must be 1 or more, learning_rate above 0 and forget_weight 0 or above, got "
+                "epochs, batch and forget_batch must be 1 or more, learning_rate above 0, forget_weight 0 or more, got "
                 f"{self.epochs}, {self.batch}, {self.forget_batch}, {self.learning_rate}, {self.forget_weight}"
             )
 

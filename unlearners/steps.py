@@ -64,8 +64,17 @@ def _tensors(batch: tuple[Ints, Ints, Ints], device: torch.device) -> tuple[Tens
 
 
 def bpr_steps(
-    model: Backbone, retain: Batches, forget: Batches | None, *, epochs: int, learning_rate: float, l2: float,
-    rng: np.random.Generator, retain_weight: float = 1.0, forget_weight: float = 1.0, swap: bool = True,
+    model: Backbone,
+    retain: Batches,
+    forget: Batches | None,
+    *,
+    epochs: int,
+    learning_rate: float,
+    l2: float,
+    rng: np.random.Generator,
+    retain_weight: float = 1.0,
+    forget_weight: float = 1.0,
+    swap: bool = True,
 ) -> None:
     """Adam on retain_weight * BPR(retain) + forget_weight * BPR(forget), in place.
 
@@ -92,5 +101,5 @@ def bpr_steps(
                 users, positives, negatives = _tensors(cycle.pop(), model.device)
                 pair = (negatives, positives) if swap else (positives, negatives)
                 loss = loss + forget_weight * model.loss(users, *pair, l2=0.0)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

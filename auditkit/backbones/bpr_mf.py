@@ -1,4 +1,4 @@
-"""BPR-MF: matrix factorization under the BPR loss (Rendle et al., UAI 2009); the score is the product of two vectors."""
+"""BPR-MF: matrix factorization under the BPR loss (Rendle et al., UAI 2009); a score is the product of two vectors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, softplus
 
-from auditkit.contracts import Backbone, Fit, Recipe, Side
+from auditkit.contracts import Backbone, Recipe, Side
 from auditkit.data.dataset import Dataset, Ints
 from auditkit.errors import ConfigurationError
 
-_FOLD_IN_STEPS = 60
-_FOLD_IN_NEGATIVES = 8
+_FOLD_IN_STEPS = 20
+_FOLD_IN_NEGATIVES = 64
 _FOLD_IN_L2 = 0.005
 
 
@@ -31,7 +31,14 @@ class BPRMF(Backbone):
     name: ClassVar[str] = "bpr-mf"
     stackable: ClassVar[bool] = True
     branches: ClassVar[Mapping[str, tuple[str, ...]]] = {"id": ("user_table", "item_table")}
-    fit_defaults: ClassVar[Mapping[str, Any]] = {"engine": "sgd", "epochs": 60, "learning_rate": 0.05, "l2": 0.005}
+    fit_defaults: ClassVar[Mapping[str, Any]] = {
+        "engine": "sgd",
+        "epochs": 60,
+        "learning_rate": 0.05,
+        "l2": 0.005,
+    }
+    user_table: nn.Parameter
+    item_table: nn.Parameter
     l2_form: ClassVar[str] = "l2/2 times the squared norms of the three vectors of each triple"
 
     @dataclass(frozen=True)
@@ -62,9 +69,15 @@ class BPRMF(Backbone):
         """The two tables."""
         return self.user_table, self.item_table
 
-    def loss(self, users: Tensor, positives: Tensor, negatives: Tensor, *, l2: float, weights: Tensor | None = None) -> Tensor:
+    def loss(
+        self, users: Tensor, positives: Tensor, negatives: Tensor, *, l2: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Weighted mean of softplus(-(s_ui - s_uj)) + l2/2 (|p_u|^2 + |q_i|^2 + |q_j|^2)."""
-        p, q, r = embedding(users, self.user_table), embedding(positives, self.item_table), embedding(negatives, self.item_table)
+        p, q, r = (
+            embedding(users, self.user_table),
+            embedding(positives, self.item_table),
+            embedding(negatives, self.item_table),
+        )
         terms = softplus(-(p * (q - r)).sum(-1)) + 0.5 * l2 * (p.square() + q.square() + r.square()).sum(-1)
         return terms.mean() if weights is None else (terms * weights).sum()
 
@@ -90,31 +103,35 @@ class BPRMF(Backbone):
         data, seed = member
         model = recipe.model(data, seed)
         assert isinstance(model, cls)
-        fit_member(model, model.user_table, model.item_table, data, recipe.fit, seed)
+        fit_member(model, (model.user_table, model.item_table), data, recipe.fit, seed)
         return model
 
 
 def _fold_in(table: Tensor, histories: Sequence[Ints]) -> Tensor:
-    """Fresh vectors, float64 [n_histories, d]: gradient descent with the step 1 / (bound on the curvature).
+    """Fresh vectors, float64 [n_histories, d]: gradient descent with the step 1 / (a bound on the curvature).
 
-    Each told id is paired with the same `_FOLD_IN_NEGATIVES` ids in every system; a told id among them counts for nothing.
+    Each history has `_FOLD_IN_NEGATIVES` fixed ids of its own as negatives, the same in every system (ids shared by all
+    histories would give all fresh vectors one common error); a told id among them counts for nothing.
     """
-    n_rows = len(table)
     rng = np.random.default_rng(0)
-    width = max(len(h) for h in histories)
-    negatives = torch.from_numpy(rng.integers(n_rows, size=(len(histories), width, _FOLD_IN_NEGATIVES)))
-    positives = torch.zeros(len(histories), width, dtype=torch.int64)
-    weights = torch.zeros(len(histories), width, _FOLD_IN_NEGATIVES, dtype=table.dtype)
-    for k, history in enumerate(histories):
-        ids = torch.as_tensor(np.asarray(history))
-        positives[k, : len(ids)] = ids
-        weights[k, : len(ids)] = (~torch.isin(negatives[k, : len(ids)], ids)).to(table.dtype)
-    negatives, positives, weights = (x.to(table.device) for x in (negatives, positives, weights))
-    weights = weights / weights.sum((1, 2), keepdim=True).clamp_min(1)
-    difference = table[positives][:, :, None, :] - table[negatives]
-    step = 1 / (0.25 * (weights * difference.square().sum(-1)).sum((1, 2)) + _FOLD_IN_L2)
+    chosen = rng.integers(len(table), size=(len(histories), _FOLD_IN_NEGATIVES))
+    owner = torch.from_numpy(np.repeat(np.arange(len(histories)), [len(h) for h in histories])).to(table.device)
+    told = torch.from_numpy(np.concatenate([np.array(h, np.int64) for h in histories])).to(table.device)
+    free = torch.from_numpy(np.stack([~np.isin(c, h) for c, h in zip(chosen, histories, strict=True)])).to(table)
+    positive, negative = table[told], table[torch.from_numpy(chosen).to(table.device)]
+    weight = (free / (free.sum(1) * torch.bincount(owner, minlength=len(histories))).clamp_min(1)[:, None])[owner]
+    # The trace of the mean outer product of differences bounds its largest eigenvalue; the logistic curve bends by 1/4.
+    cross = torch.einsum("td,tjd->tj", positive, negative[owner])
+    distance = positive.square().sum(1, keepdim=True) - 2 * cross + negative.square().sum(2)[owner]
     fresh = torch.zeros(len(histories), table.shape[1], dtype=table.dtype, device=table.device)
+    bend = torch.zeros(len(histories), dtype=table.dtype, device=table.device).index_add(
+        0, owner, (weight * distance).sum(1)
+    )
+    step = (1 / (0.25 * bend + _FOLD_IN_L2))[:, None]
     for _ in range(_FOLD_IN_STEPS):
-        pull = weights * torch.sigmoid(-torch.einsum("hd,htnd->htn", fresh, difference))
-        fresh += step[:, None] * (torch.einsum("htn,htnd->hd", pull, difference) - _FOLD_IN_L2 * fresh)
+        margin = (positive * fresh[owner]).sum(1, keepdim=True) - torch.einsum("hd,hjd->hj", fresh, negative)[owner]
+        pull = weight * torch.sigmoid(-margin)
+        up = torch.zeros_like(fresh).index_add(0, owner, pull.sum(1, keepdim=True) * positive)
+        down = torch.einsum("hj,hjd->hd", torch.zeros_like(free).index_add(0, owner, pull), negative)
+        fresh += step * (up - down - _FOLD_IN_L2 * fresh)
     return fresh

@@ -141,7 +141,9 @@ class Features:
             )
         if not np.isfinite(values[present]).all():
             bad = int((~np.isfinite(values).all(axis=1) & present).sum())
-            raise DataError(f"features must be finite, got NaN or infinity in {bad} rows; mark them absent or mend them")
+            raise DataError(
+                f"features must be finite, got NaN or infinity in {bad} rows; mark them absent or mend them"
+            )
         for array in (values, present):
             array.setflags(write=False)
         object.__setattr__(self, "values", values)
@@ -177,10 +179,14 @@ class Dataset:
             pairs: Interactions = getattr(self, part)
             for name, limit, ids in (("user", self.n_users, pairs.users), ("item", self.n_items, pairs.items)):
                 if len(ids) and ids.max() >= limit:
-                    raise DataError(f"{part} holds {name} id {ids.max()}, but the data set has {limit} {name}s (0-based)")
+                    raise DataError(
+                        f"{part} holds {name} id {ids.max()}, but the data set has {limit} {name}s (0-based)"
+                    )
         for name, feature in self.features.items():
             if len(feature.present) != self.n_items:
-                raise DataError(f"features {name!r} have {len(feature.present)} rows, but there are {self.n_items} items")
+                raise DataError(
+                    f"features {name!r} have {len(feature.present)} rows, but there are {self.n_items} items"
+                )
 
     @classmethod
     def synthetic(cls, name: str = "synthetic", **options: Any) -> Dataset:

@@ -1,4 +1,4 @@
-"""Level, pattern and spread: how far a system stands from Gold towards the original, with intervals over training seeds.
+"""Level, pattern and spread: how far a system stands from Gold towards the original, over training seeds.
 
 Everything is on the dose scale: 0 reads like Gold, 1 like the original. Randomness is the training seed alone; data,
 request and references are given. Golds and a system that forgot are exchangeable there, which is what makes the
@@ -209,7 +209,7 @@ class SpreadScale:
 
     @cached_property
     def gold_logs(self) -> Floats:
-        """log V of each Gold left out, float64 [S]."""
+        """Log V of each Gold left out, float64 [S]."""
         n = len(self.golds)
         # The distance to the mean of the others is n/(n-1) times the distance to the mean of all.
         own = ((self.golds - self._mean) ** 2).mean(1) * (n / (n - 1)) ** 2 * (n - 1) / n
@@ -253,7 +253,7 @@ class SpreadReading:
 
     @property
     def value(self) -> float:
-        """rho."""
+        """Rho."""
         return self.scale.rho(self.log_variance)
 
     def bounds(self, alpha: float) -> tuple[float, float]:
@@ -270,8 +270,14 @@ class SpreadReading:
 
 
 def attainable_margin(
-    level: Floats, pattern: Floats | None, spread: SpreadScale | None, *, alpha: float, rng: np.random.Generator,
-    power: float = 0.9, draws: int = 20_000,
+    level: Floats,
+    pattern: Floats | None,
+    spread: SpreadScale | None,
+    *,
+    alpha: float,
+    rng: np.random.Generator,
+    power: float = 0.9,
+    draws: int = 20_000,
 ) -> float:
     """The smallest margin at which `power` of fresh Golds would PASS level, pattern and spread jointly.
 

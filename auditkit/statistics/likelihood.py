@@ -1,7 +1,7 @@
 """Per-point Gaussians of a signal with and without a unit in training, and the scores that follow from them.
 
 LiRA: Carlini et al., "Membership Inference Attacks From First Principles", IEEE S&P 2022 (arXiv 2112.03570), online
-form with pooled variances. The linear score is its equal-variance case (Fisher's discriminant) with a per-point variance.
+form with pooled variances. Its linear score is the equal-variance case (Fisher's discriminant), a variance a point.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class InOut:
         return np.isfinite(self.mean_in) & np.isfinite(self.mean_out)
 
     def weights(self) -> Floats:
-        """w = (mean_in - mean_out) / within, float64 [n_points]; 0 where unusable."""
+        """W = (mean_in - mean_out) / within, float64 [n_points]; 0 where unusable."""
         return np.where(self.usable, (self.mean_in - self.mean_out) / self.within, 0.0)
 
     def middle(self) -> Floats:
@@ -43,7 +43,7 @@ class InOut:
         return np.where(self.usable, (self.mean_in + self.mean_out) / 2, 0.0)
 
     def log_ratio(self, values: Floats) -> Floats:
-        """log N(value; in) - log N(value; out) with the pooled variances, float64 like `values`; 0 where unusable."""
+        """Log N(value; in) - log N(value; out) with the pooled variances, float64 like `values`; 0 where unusable."""
         ratio = (
             0.5 * np.log(self.pooled_out / self.pooled_in)
             + (values - self.mean_out) ** 2 / (2 * self.pooled_out)

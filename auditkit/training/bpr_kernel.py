@@ -25,13 +25,13 @@ def _mixed(state: np.uint64) -> np.uint64:
 
 
 @njit(inline="always")
-def _below(word: np.uint64, n: int) -> int:
+def _below(word: np.uint64, n: int) -> np.int64:
     """An integer in [0, n) from the upper half of a random word; n < 2**31."""
     return np.int64(((word >> np.uint64(32)) * np.uint64(n)) >> np.uint64(32))
 
 
 @njit(inline="always")
-def _holds(row: NDArray[np.int32], item: int) -> bool:
+def _holds(row: NDArray[np.int32], item: np.int64) -> bool:
     low, high = 0, len(row)
     while low < high:
         middle = (low + high) >> 1

@@ -3,22 +3,67 @@
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor
+import torch
+from numpy.typing import NDArray
 
 from auditkit.contracts import Backbone, Fit
 from auditkit.data.dataset import Dataset
+from auditkit.errors import ConfigurationError
 from auditkit.training.bpr_kernel import train_epochs
+from auditkit.training.early_stopping import EarlyStopping, is_due, validation_recall, with_validation
+
+Tables = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-def fit_member(model: Backbone, user_table: Tensor, item_table: Tensor, data: Dataset, fit: Fit, seed: int) -> None:
-    """Train the tables (float32, on CPU) in place; `model` is what validation scores."""
+def fit_member(model: Backbone, tables: tuple[torch.Tensor, torch.Tensor], data: Dataset, fit: Fit, seed: int) -> None:
+    """Train in place.
+
+    Args:
+        model: what validation scores; its parameters are `tables`.
+        tables: float32 user and item tables, on the CPU.
+        data: train, and valid where the training stops early.
+        fit: its engine must be `sgd`.
+        seed: of the member's stream.
+
+    Raises:
+        ConfigurationError: a field of `fit` is outside its domain, or nothing is there to validate on.
+    """
+    _check(fit)
+    data = with_validation(data, fit)
     matrix = data.train.matrix(data.n_users, data.n_items)
     users = np.repeat(np.arange(data.n_users, dtype=np.int32), np.diff(matrix.indptr))
-    items = matrix.indices.astype(np.int32)
-    indptr = matrix.indptr.astype(np.int64)
-    tables = user_table.detach().numpy(), item_table.detach().numpy()
+    items, indptr = matrix.indices.astype(np.int32), matrix.indptr.astype(np.int64)
+    views: Tables = (tables[0].detach().numpy(), tables[1].detach().numpy())
 
     def advance(first: int, epochs: int) -> None:
-        train_epochs(*tables, users, items, indptr, seed, first, epochs, fit.learning_rate, fit.l2)
+        train_epochs(*views, users, items, indptr, seed, first, epochs, fit.learning_rate, fit.l2)
 
-    advance(0, fit.epochs)
+    if fit.patience is None:
+        advance(0, fit.epochs)
+        return
+    stopping = EarlyStopping[Tables](1, fit.patience)
+    done = 0
+    while done < fit.epochs and not stopping.done:
+        step = next(k for k in range(1, fit.epochs - done + 1) if is_due(fit, done + k))
+        advance(done, step)
+        done += step
+        stopping.update(0, validation_recall(model, data), lambda: (views[0].copy(), views[1].copy()))
+    best = stopping.best[0]
+    if best is not None:
+        for view, kept in zip(views, best, strict=True):
+            view[:] = kept
+
+
+def _check(fit: Fit) -> None:
+    problems = [
+        f"fit.{name} must be {domain}, got {value}"
+        for name, value, fine, domain in (
+            ("epochs", fit.epochs, fit.epochs >= 1, "1 or more"),
+            ("learning_rate", fit.learning_rate, fit.learning_rate > 0, "above 0"),
+            ("l2", fit.l2, fit.l2 >= 0, "0 or more"),
+            ("every", fit.every, fit.every >= 1, "1 or more"),
+        )
+        if not fine
+    ]
+    if problems:
+        raise ConfigurationError(problems)

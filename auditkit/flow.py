@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from auditkit.builds import Cost, Progress, System, Workshop, build, make
+from auditkit.builds import Progress, System, Workshop, build, make
 from auditkit.contracts import Attack, Probe, Recommender
 from auditkit.controls import check_controls
+from auditkit.costs import Cost
 from auditkit.data.dataset import Floats
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case, Evidence, fix_points, make_case, observe
@@ -71,7 +72,12 @@ class Outcome:
 
 
 def _observe(
-    systems: Sequence[System], questions: dict[Probe, pd.DataFrame], case: Case, shop: Workshop, seed: int, progress: Progress
+    systems: Sequence[System],
+    questions: dict[Probe, pd.DataFrame],
+    case: Case,
+    shop: Workshop,
+    seed: int,
+    progress: Progress,
 ) -> Observations:
     found = Observations()
     make(systems, shop, progress)
@@ -100,13 +106,20 @@ def _calibrate(plan: Plan, background: Evidence) -> tuple[dict[Attack, Yardstick
         except NotApplicableError as reason:
             refusals[attack] = blank_finding(attack, plan.rules, section="not_applicable", note=str(reason))
         except Exception as error:  # an attack is a plug-in: whatever it raises becomes its finding and bars a PASS
-            refusals[attack] = blank_finding(attack, plan.rules, section="error", note=f"{type(error).__name__}: {error}")
+            refusals[attack] = blank_finding(
+                attack, plan.rules, section="error", note=f"{type(error).__name__}: {error}"
+            )
     return yardsticks, refusals
 
 
 def _judge(
-    method: str, systems: Sequence[System], observed: Observations, plan: Plan, yardsticks: dict[Attack, Yardstick],
-    refusals: dict[Attack, Finding], broken: dict[str, str],
+    method: str,
+    systems: Sequence[System],
+    observed: Observations,
+    plan: Plan,
+    yardsticks: dict[Attack, Yardstick],
+    refusals: dict[Attack, Finding],
+    broken: dict[str, str],
 ) -> Audited:
     findings, primary, primary_yardstick = list(refusals.values()), None, None
     for attack, yardstick in yardsticks.items():
@@ -145,7 +158,9 @@ def _announce(plan: Plan, yardsticks: dict[Attack, Yardstick], progress: Progres
     attainable = next((y.attainable for a, y in yardsticks.items() if a.name == plan.rules.primary), None)
     shown = "none" if attainable is None else f"{attainable:.3f}"
     progress(
-        f"fixed before probing: configuration {plan.digest[:16]}, margin {plan.rules.margin:g}, attainable margin {shown}", 1, 1
+        f"fixed before probing: configuration {plan.digest[:16]}, margin {plan.rules.margin:g}, attainable {shown}",
+        1,
+        1,
     )
 
 
@@ -166,7 +181,9 @@ def unit_table(outcome: Outcome) -> pd.DataFrame:
     return table
 
 
-def audit(plan: Plan, *, out: Path | None = None, store: Path = Path(".auditkit"), progress: Progress = silent) -> Record:
+def audit(
+    plan: Plan, *, out: Path | None = None, store: Path = Path(".auditkit"), progress: Progress = silent
+) -> Record:
     """Audit and conclude.
 
     Args:

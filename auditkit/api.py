@@ -1,0 +1,74 @@
+"""The audit as a Python call: from a configuration, or from objects of the caller's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from auditkit.builds import Progress
+from auditkit.config import AuditConfig, load, resolve
+from auditkit.contracts import Recipe, Recommender, Unlearner
+from auditkit.data.dataset import Dataset
+from auditkit.deletion import DeletionRequest
+from auditkit.errors import ConfigurationError
+from auditkit.flow import audit as run_audit
+from auditkit.flow import silent
+from auditkit.plan import Method, Plan, Settings, make_plan
+from auditkit.record import Record
+
+
+def audit(
+    config: AuditConfig | Path | str | None = None,
+    *,
+    data: Dataset | None = None,
+    request: DeletionRequest | None = None,
+    recipe: Recipe | None = None,
+    unlearners: Sequence[Unlearner | Method] = (),
+    given: Mapping[str, Recommender] | None = None,
+    settings: Settings | None = None,
+    out: Path | str | None = None,
+    store: Path | str | None = None,
+    progress: Progress = silent,
+) -> Record:
+    """Audit deletion.
+
+    Either name a configuration, or pass `data`, `request`, `recipe` and `unlearners` (or `given` systems).
+
+    Args:
+        config: an `audit.toml`, or tables already parsed.
+        data, request, recipe: what is audited; see `Dataset`, `DeletionRequest`, `Recipe.of`.
+        unlearners: methods under test; `Method` sets runs and a label.
+        given: name -> unlearned recommender made elsewhere, over the same ids.
+        settings: profile, counts, margin, seed, device.
+        out: folder for report.json, report.html and units.parquet; None writes nothing.
+        store: where builds lie (default: the configuration's, or ./.auditkit).
+        progress: called with a text and how much of how much is done.
+
+    Returns:
+        The Record; `record.verdict` is PASS, FAIL, INCONCLUSIVE or INVALID.
+
+    Raises:
+        ConfigurationError: what was asked for cannot be done; all problems at once.
+        DataError: the data are not what they must be.
+    """  # fmt: skip
+    if config is not None:
+        if data is not None or request is not None or recipe is not None or unlearners or given:
+            raise ConfigurationError("pass either a configuration or objects (data, request, recipe, ...), not both")
+        tables = config if isinstance(config, AuditConfig) else load(Path(config))
+        plan, home = resolve(tables), tables.audit.store
+    else:
+        plan, home = _plan(data, request, recipe, unlearners, given, settings), ".auditkit"
+    place = None if out is None else Path(out)
+    return run_audit(plan, out=place, store=Path(store if store is not None else home), progress=progress)
+
+
+def _plan(
+    data: Dataset | None, request: DeletionRequest | None, recipe: Recipe | None,
+    unlearners: Sequence[Unlearner | Method], given: Mapping[str, Recommender] | None, settings: Settings | None,
+) -> Plan:  # fmt: skip
+    if data is None or request is None or recipe is None:
+        names = {"data": data, "request": request, "recipe": recipe}
+        raise ConfigurationError(
+            [f"{name} is missing; pass it, or a configuration" for name, value in names.items() if value is None]
+        )
+    return make_plan(data, request, recipe, unlearners, settings=settings, given=given)

@@ -1,0 +1,381 @@
+"""The configuration file of an audit: read, checked as a whole, and turned into a plan."""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from auditkit.errors import AuditkitError, ConfigurationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from auditkit.contracts import Access, Recommender
+    from auditkit.data.dataset import Dataset, Ints
+    from auditkit.deletion import DeletionRequest
+    from auditkit.plan import Method, Plan
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataTable(_Table):
+    """[data]: what is audited on. `path` is relative to the configuration file; `format = "synthetic"` needs none."""
+
+    path: str | None = None
+    format: str = "auto"
+    positive: str | None = None
+    split: str | None = None
+    k_core: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)
+
+
+class RequestTable(_Table):
+    """[request]: what must be forgotten: selected (`select` with `share` or `count`) or listed in a `file`."""
+
+    regime: Literal["interaction", "user", "item"] = "interaction"
+    select: Literal["random", "core", "edge"] | None = None
+    file: str | None = None
+    share: float | None = Field(None, gt=0, le=1)
+    count: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+    modalities: tuple[str, ...] = ()
+
+
+class RecipeTable(_Table):
+    """[recipe]: the backbone and how it is trained; what is not said takes the backbone's defaults."""
+
+    backbone: str
+    config: dict[str, Any] = {}
+    fit: dict[str, Any] = {}
+
+
+class UnlearnerTable(_Table):
+    """[[unlearner]]: a method under test."""
+
+    name: str
+    params: dict[str, Any] = {}
+    runs: int = Field(1, ge=1)
+    label: str = ""
+
+
+class GivenTable(_Table):
+    """[[given]]: an unlearned system made elsewhere; `model = "module:function"` returns a recommender."""
+
+    name: str
+    role: Literal["unlearned"] = "unlearned"
+    model: str
+
+
+class AuditTable(_Table):
+    """[audit]: how thoroughly."""
+
+    profile: Literal["quick", "standard", "certify"] = "standard"
+    golds: int | None = Field(None, ge=2)
+    references: int | None = Field(None, ge=4)
+    originals: int = Field(2, ge=1)
+    seed: int = Field(0, ge=0)
+    device: str = "cpu"
+    access: tuple[Literal["lists", "scores", "new-users", "new-items", "weights"], ...] | None = None
+    store: str = ".auditkit"
+
+
+class PolicyTable(_Table):
+    """[policy]: what counts as forgotten; None takes the default of regime and profile."""
+
+    margin: float | None = Field(None, gt=0, lt=1)
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    primary: str | None = None
+
+
+class AuditConfig(_Table):
+    """A whole configuration; unknown keys are errors."""
+
+    data: DataTable
+    request: RequestTable = RequestTable()
+    recipe: RecipeTable
+    unlearner: tuple[UnlearnerTable, ...] = ()
+    given: tuple[GivenTable, ...] = ()
+    audit: AuditTable = AuditTable()
+    policy: PolicyTable = PolicyTable()
+    folder: Path = Field(Path(), exclude=True, description="where relative paths start")
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{place}: unknown key; remove it or see `auditkit init` for the keys there are"
+    if error["type"] == "missing":
+        return f"{place}: missing; see `auditkit init` for an example"
+    return f"{place}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def parse(tables: Mapping[str, Any], folder: Path = Path()) -> AuditConfig:
+    """Check tables as read from TOML.
+
+    Raises:
+        ConfigurationError: every unknown, missing or ill-typed key at once.
+    """
+    try:
+        return AuditConfig.model_validate({**tables, "folder": folder})
+    except ValidationError as error:
+        raise ConfigurationError([_said(e) for e in error.errors()]) from None
+
+
+def load(path: Path) -> AuditConfig:
+    """Read a TOML file.
+
+    Raises:
+        ConfigurationError: it is absent, is no TOML, or has problems; all of them at once.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}; `auditkit init` writes an example") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    return parse(tables, path.parent)
+
+
+def _collect(problems: list[str], error: AuditkitError) -> None:
+    problems += error.problems if isinstance(error, ConfigurationError) else [str(error)]
+
+
+def resolve(config: AuditConfig, profile: str | None = None) -> Plan:
+    """Read the data, find the plug-ins and make the plan.
+
+    Args:
+        config: checked tables.
+        profile: overrides `audit.profile`.
+
+    Raises:
+        ConfigurationError: everything that is wrong with recipe, unlearners, given systems, request and data, at once.
+    """
+    from auditkit.contracts import Recipe
+    from auditkit.plan import make_plan
+
+    problems: list[str] = list(_request_problems(config.request))
+    found: dict[str, Any] = {}
+    steps: dict[str, Callable[[], Any]] = {
+        "recipe": lambda: Recipe.of(config.recipe.backbone, config.recipe.config, config.recipe.fit),
+        "methods": lambda: _methods(config),
+        "data": lambda: read_data(config),
+        "given": lambda: {g.name: _import_model(g) for g in config.given},
+    }
+    for name, step in steps.items():
+        try:
+            found[name] = step()
+        except AuditkitError as error:
+            _collect(problems, error)
+    if problems:
+        raise ConfigurationError(problems)
+    data, split = found["data"]
+    request = make_request(config, data)
+    return make_plan(
+        data,
+        request,
+        found["recipe"],
+        found["methods"],
+        settings=_settings(config, profile),
+        given=found["given"],
+        split=split,
+    )
+
+
+def _request_problems(request: RequestTable) -> Iterator[str]:
+    if request.file and (request.select or request.share or request.count):
+        yield "request: give either file, or select with share or count, not both"
+    if not request.file and (request.share is None) == (request.count is None):
+        yield "request: give either share (in (0, 1]) or count (1 or more) of the units, or a file that lists them"
+
+
+def _methods(config: AuditConfig) -> list[Method]:
+    from auditkit.errors import PluginError
+    from auditkit.plan import Method
+    from auditkit.plugins import resolve_options, unlearners
+
+    problems: list[str] = []
+    made: list[Method] = []
+    for k, table in enumerate(config.unlearner):
+        try:
+            unlearner = resolve_options((unlearners()[table.name], table.params, f"unlearner.{k} ({table.name})"))[0]
+            made.append(Method(unlearner, table.runs, table.label))
+        except (PluginError, ConfigurationError) as error:
+            _collect(problems, error)
+    if problems:
+        raise ConfigurationError(problems)
+    return made
+
+
+def read_data(config: AuditConfig) -> tuple[Dataset, str]:
+    """The data set and how it was split."""
+    from auditkit.data.dataset import Dataset
+    from auditkit.data.readers import read
+
+    table = config.data
+    if table.format == "synthetic":
+        return Dataset.synthetic(seed=table.seed), "random, drawn with the data"
+    if table.path is None:
+        raise ConfigurationError('data.path: missing; name a file or folder, or say format = "synthetic"')
+    data, report = read(
+        config.folder / table.path, format=table.format, positive=table.positive, split=table.split,
+        k_core=table.k_core,
+        seed=table.seed,
+    )  # fmt: skip
+    return data, report.split
+
+
+def make_request(config: AuditConfig, data: Dataset) -> DeletionRequest:
+    """Select the units, or read them from the request's file."""
+    from auditkit.deletion import select
+
+    table = config.request
+    if table.file:
+        return read_request(config.folder / table.file, table.regime, table.modalities)
+    return select(
+        data, table.regime, table.select or "random", share=table.share, count=table.count, seed=table.seed,
+        modalities=table.modalities,
+    )  # fmt: skip
+
+
+def read_request(
+    path: Path, regime: Literal["interaction", "user", "item"], modalities: tuple[str, ...] = ()
+) -> DeletionRequest:
+    """Units from a CSV file with the columns `user` and `item` (either alone for user and item requests), 0-based ids.
+
+    Raises:
+        ConfigurationError: the file is absent, empty, lacks a column or holds something that is no id.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from auditkit.deletion import DeletionRequest
+
+    wanted = {"interaction": ("user", "item"), "user": ("user",), "item": ("item",)}[regime]
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"request.file: cannot read {path} as CSV: {error}") from error
+    absent = [name for name in wanted if name not in table.columns]
+    if absent:
+        raise ConfigurationError(
+            f"request.file: {path} needs the column(s) {', '.join(wanted)}, found: {', '.join(map(str, table.columns))}"
+        )
+    if table.empty:
+        raise ConfigurationError(f"request.file: {path} lists no units; name at least one")
+    columns = {name: _ids(table, name, path) for name in wanted}
+    anyone = np.full(len(table), -1, np.int64)
+    return DeletionRequest(
+        regime,
+        columns.get("user", anyone),
+        columns.get("item", anyone),
+        modalities,
+        selection=f"listed in {path.name}",
+    )
+
+
+def _ids(table: pd.DataFrame, name: str, path: Path) -> Ints:
+    import numpy as np
+    import pandas as pd
+
+    values = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
+    bad = np.flatnonzero(~np.isfinite(values) | (values < 0) | (values != np.floor(values)))
+    if len(bad):
+        # Line 1 is the header.
+        raise ConfigurationError(
+            f"request.file: {path}, line {bad[0] + 2}: {name} must be a 0-based id, got {table[name].iloc[bad[0]]!r}"
+        )
+    return values.astype(np.int64)
+
+
+def _import_model(table: GivenTable) -> Recommender:
+    module_name, _, function = table.model.partition(":")
+    if not function:
+        raise ConfigurationError(f'given {table.name!r}: model must be "module:function", got {table.model!r}')
+    try:
+        make = getattr(importlib.import_module(module_name), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"given {table.name!r}: {table.model} cannot be imported: {error}") from error
+    model: Recommender = make()
+    return model
+
+
+def _settings(config: AuditConfig, profile: str | None) -> Any:
+    from auditkit.plan import ALL_ACCESS, Settings
+
+    table, policy = config.audit, config.policy
+    return Settings(
+        profile=profile or table.profile,  # type: ignore[arg-type]
+        golds=table.golds, references=table.references, originals=table.originals, margin=policy.margin,
+        alpha=policy.alpha,
+        primary=policy.primary, seed=table.seed, device=table.device,
+        access=ALL_ACCESS if table.access is None else _access(table.access),
+    )  # fmt: skip
+
+
+def _access(names: tuple[str, ...]) -> Access:
+    from auditkit.contracts import Access
+
+    granted = Access(0)
+    for name in names:
+        granted |= Access[name.upper().replace("-", "_")]
+    return granted
+
+
+EXAMPLE = """\
+# An audit of one deletion request. Run it with: auditkit audit audit.toml
+# Paths are relative to this file. Unknown keys are errors, so a typing mistake cannot change an audit silently.
+
+[data]
+path = "ml-100k"            # a file or folder: MMRec, RecBole, MovieLens, LightGCN or a table; or format = "synthetic"
+# format = "auto"           # told apart by content
+# positive = "rating >= 4"  # which rows are positive feedback; all of them when absent
+# split = "random:0.8/0/0.2"  # file, random:..., leave-last-out, global-time:...
+# k_core = 0                # keep users and items with at least this many pairs
+# seed = 0                  # of a random split
+
+[request]
+regime = "interaction"      # interaction, user or item: what a unit of the request is
+select = "random"           # random, core (most active or popular) or edge (least)
+share = 0.05                # of the candidates; or: count = 200
+seed = 0
+# file = "request.csv"      # instead: units listed in columns user and/or item
+
+[recipe]
+backbone = "bpr-mf"         # see: auditkit list backbones
+config = {}                 # e.g. { factors = 64 }
+fit = {}                    # e.g. { epochs = 60, learning_rate = 0.05 }
+
+[[unlearner]]               # a method under test; repeat the block for more. See: auditkit list unlearners
+name = "reverse-bpr"
+params = {}                 # e.g. { epochs = 2 }
+runs = 1                    # 3 or more where a request is too small for the spread
+
+[[unlearner]]
+name = "gold"
+
+# [[given]]                 # an unlearned system made elsewhere
+# name = "ours"
+# model = "my_package.models:load"   # a function that returns an object with n_users, n_items and score(users)
+
+[audit]
+profile = "standard"        # quick 4 Golds and 16 references, standard 8/32, certify 20/64
+seed = 0
+device = "cpu"
+# golds = 8                 # override the profile
+# references = 32
+# originals = 2
+# access = ["scores"]       # what the auditor can reach: lists, scores, new-users, new-items, weights
+# store = ".auditkit"       # where trained systems are kept; nothing is trained twice
+
+[policy]
+alpha = 0.05                # of the one-sided bounds
+# margin = 0.10             # largest residue that counts as forgotten; default depends on regime and profile
+# primary = "lira-linear"   # the one attack that can PASS a system; default depends on the regime
+"""
