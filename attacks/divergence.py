@@ -48,11 +48,16 @@ class Divergence(Attack):
             mean = background.readings[probe].values["z"][golds].mean(0)
             distance = np.sqrt(reading.per_unit((reading.values["z"] - mean) ** 2))
         else:
-            theirs = background.readings[probe].values["items"][golds].astype(np.int64)
-            mine = reading.values["items"].astype(np.int64)
-            distance = reading.per_unit(np.stack([self._list_distance(lists, theirs) for lists in mine]))
+            lists, theirs = reading.values["items"], _ids(background.readings[probe].values["items"][golds])
+            apart = np.stack([self._list_distance(mine, theirs) for mine in _ids(lists)])
+            distance = reading.per_unit(np.where(np.isnan(lists).any(-1), np.nan, apart))
         return Scores(distance, None, len(reading.points))
 
     def _list_distance(self, lists: Ints, golds: Ints) -> Floats:
         overlap = jaccard_at_k if self.measure == "jaccard" else rbo
         return np.asarray(1 - np.mean([overlap(lists, gold) for gold in golds], axis=0))
+
+
+def _ids(lists: Floats) -> Ints:
+    """Item ids; a list that was not given is empty."""
+    return np.where(np.isnan(lists), -1, lists).astype(np.int64)

@@ -177,6 +177,15 @@ def _files(module_name: str) -> list[Path]:
     return sorted(own.parent.glob("*.py")) if own.name == "__init__.py" else [own]
 
 
+def _own_source(plugin: type) -> bytes:
+    """The class as written; where it was typed into an interpreter, the compiled bodies of its methods."""
+    try:
+        return inspect.getsource(plugin).encode()
+    except (OSError, TypeError):
+        bodies = [member.__code__ for _, member in sorted(vars(plugin).items()) if inspect.isfunction(member)]
+        return b"|".join(body.co_code + repr((body.co_names, body.co_varnames)).encode() for body in bodies)
+
+
 @cache
 def source_digest(plugin: type) -> str:
     """SHA-256 of the sources that decide what a plug-in yields: its class line, our unlearners' folder, the engine."""
@@ -191,7 +200,7 @@ def source_digest(plugin: type) -> str:
     for path in sorted(paths, key=lambda p: (p.name, str(p))):
         state.update(path.name.encode() + path.read_bytes())
     if plugin.__module__ == "__main__":
-        state.update(inspect.getsource(plugin).encode())
+        state.update(_own_source(plugin))
     return state.hexdigest()
 
 
@@ -232,8 +241,8 @@ def make(systems: Sequence[System], shop: Workshop, progress: Progress) -> None:
     alone = [s for s in todo if s.timed or isinstance(s.build, Unlearn) or s.build.recipe.trainer]  # type: ignore[union-attr]
     many = [s for s in todo if s not in alone]
     groups = [many[k : k + _GROUP] for k in range(0, len(many), _GROUP)]
-    # Trained systems come before unlearned ones: a parent may be among the former.
-    ordered = [*groups, *([s] for s in sorted(alone, key=lambda s: isinstance(s.build, Unlearn)))]
+    # Parents come before their children, whatever the order they are listed in.
+    ordered = [*groups, *([s] for s in sorted(alone, key=lambda s: _generation(s.build)))]
     done = 0
     for group in ordered:
         progress(f"building {group[0].name}" + (f" .. {group[-1].name}" if len(group) > 1 else ""), done, len(todo))
@@ -241,6 +250,10 @@ def make(systems: Sequence[System], shop: Workshop, progress: Progress) -> None:
         done += len(group)
     if todo:
         progress("systems built", len(todo), len(todo))
+
+
+def _generation(one: Build) -> int:
+    return 1 + _generation(one.parent) if isinstance(one, Unlearn) else 0
 
 
 def _make_group(group: Sequence[System], shop: Workshop) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, cast
 
 import typer
 
@@ -22,18 +25,25 @@ data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 app.add_typer(data_app, name="data")
 
 INTERNAL = 3
+INTERRUPTED = 130
+
+
+def _interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    # Not left to KeyboardInterrupt: typer swallows it, and some versions exit with 1, which means FAIL here.
+    sys.stderr.write("auditkit: interrupted; the same command goes on where it stopped\n")
+    sys.exit(INTERRUPTED)
 
 
 def main() -> None:
     """Run the command line; every error becomes a message and an exit code."""
+    # Before torch is loaded: its idle threads would else spin, which on a busy machine costs several times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGINT, _interrupted)
     try:
-        app(standalone_mode=True)
+        app(standalone_mode=True, prog_name="auditkit")
     except AuditkitError as error:
         sys.stderr.write(f"auditkit: {error}\n")
         sys.exit(INTERNAL if isinstance(error, StoreError) else 2)
-    except KeyboardInterrupt:
-        sys.stderr.write("auditkit: interrupted; the same command goes on where it stopped\n")
-        sys.exit(130)
     except Exception as error:  # the last resort: a fault of ours must not look like a verdict
         import traceback
 

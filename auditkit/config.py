@@ -259,7 +259,8 @@ def read_request(
 
     wanted = {"interaction": ("user", "item"), "user": ("user",), "item": ("item",)}[regime]
     try:
-        table = pd.read_csv(path)
+        # As text: ids beyond 2^53 are not whole in a float, and every line keeps its number.
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False).fillna("")
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"request.file: cannot read {path} as CSV: {error}") from error
     absent = [name for name in wanted if name not in table.columns]
@@ -267,6 +268,7 @@ def read_request(
         raise ConfigurationError(
             f"request.file: {path} needs the column(s) {', '.join(wanted)}, found: {', '.join(map(str, table.columns))}"
         )
+    table = table[(table != "").any(axis=1)]
     if table.empty:
         raise ConfigurationError(f"request.file: {path} lists no units; name at least one")
     columns = {name: _ids(table, name, path) for name in wanted}
@@ -282,16 +284,15 @@ def read_request(
 
 def _ids(table: pd.DataFrame, name: str, path: Path) -> Ints:
     import numpy as np
-    import pandas as pd
 
-    values = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
-    bad = np.flatnonzero(~np.isfinite(values) | (values < 0) | (values != np.floor(values)))
-    if len(bad):
+    texts = table[name].str.strip()
+    good = texts.str.fullmatch(r"\d{1,18}(\.0*)?").to_numpy(bool)
+    if not good.all():
+        first = int(np.argmin(good))
         # Line 1 is the header.
-        raise ConfigurationError(
-            f"request.file: {path}, line {bad[0] + 2}: {name} must be a 0-based id, got {table[name].iloc[bad[0]]!r}"
-        )
-    return values.astype(np.int64)
+        place = f"request.file: {path}, line {table.index[first] + 2}"
+        raise ConfigurationError(f"{place}: {name} must be a 0-based id, got {texts.iloc[first]!r}")
+    return np.array([int(text.partition(".")[0]) for text in texts], np.int64)
 
 
 def _import_model(table: GivenTable) -> Recommender:

@@ -122,7 +122,7 @@ class Backbone(nn.Module, ABC):
         """Scores as served, float [n_given_users, n_items]; NaN where an item is offered to nobody."""
         with torch.no_grad():
             user_vectors, item_vectors = self.embed(branch)
-            rows = torch.as_tensor(np.asarray(users), device=user_vectors.device)
+            rows = torch.tensor(np.asarray(users), device=user_vectors.device)
             return user_vectors[rows] @ item_vectors.T
 
     def logits(self, users: Tensor, items: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ class Backbone(nn.Module, ABC):
         with torch.no_grad():
             user_vectors, item_vectors = self.embed()
             told = user_vectors if side == "item" else item_vectors
-            fresh = torch.stack([told[torch.as_tensor(h, device=told.device)].mean(0) for h in histories])
+            fresh = torch.stack([told[torch.tensor(np.asarray(h), device=told.device)].mean(0) for h in histories])
             return fresh @ told.T
 
     @classmethod

@@ -22,7 +22,11 @@ def check_needs(attack: Attack, evidence: Evidence, allowed: Access) -> None:
     beyond = attack.access & ~allowed
     if beyond:
         raise NotApplicableError(f"it needs access to {beyond.name}, which this audit was not given")
-    have = {"references": len(evidence.rows("reference")), "golds": len(evidence.rows("gold")) - 1}
+    if attack.needs.before or attack.needs.unlearned_references:
+        raise NotApplicableError(
+            "it needs the parent before unlearning or unlearned references, which this version does not collect"
+        )
+    have = {"references": len(evidence.rows("reference")), "golds": max(len(evidence.rows("gold")) - 1, 0)}
     for what, wanted in (("references", attack.needs.references), ("golds", attack.needs.golds)):
         if have[what] < wanted:
             raise NotApplicableError(

@@ -18,6 +18,8 @@ from auditkit.statistics.roc import roc_curve
 _BINS = 40
 _ROC_POINTS = 200
 _QUANTILES = np.linspace(0, 1, 41)
+# In standard deviations of a score row: below this two systems answer alike.
+_NO_SCATTER = 1e-9
 
 
 def _primary(outcome: Outcome) -> Yardstick | None:
@@ -142,7 +144,7 @@ def _rank_shift(outcome: Outcome) -> list[RankShift]:
 def retained(outcome: Outcome) -> dict[str, Estimate]:
     """Root mean square distance of retained units' z to the mean Gold, in units of a Gold left out.
 
-    1 is what a Gold shows; more says that unlearning moved what was to stay.
+    1 is what a Gold shows; more says that unlearning moved what was to stay. Undefined where the Golds do not differ.
     """
     background = outcome.background.evidence
     if Pairs() not in background.readings:
@@ -150,28 +152,35 @@ def retained(outcome: Outcome) -> dict[str, Estimate]:
     reading = background.readings[Pairs()]
     kept = np.asarray(outcome.case.units["group"] == "retain")[reading.unit]
     golds = reading.values["z"][background.rows("gold")][:, kept]
-    n = len(golds)
-    if not kept.any() or n < 2:
+    if not np.isfinite(golds).any():
         return {}
-    mean = golds.mean(0)
-    left_out = np.sqrt(np.nanmean((golds - mean) ** 2, axis=1) * n / (n - 1))
-    sd = float(np.std(np.log(left_out), ddof=1))
+    n, mean = len(golds), golds.mean(0)
+    left_out = _rms(golds - mean) * np.sqrt(n / (n - 1))
     found = {}
     for audited in outcome.audited:
         if Pairs() in audited.observed.evidence.readings:
             values = audited.observed.evidence.readings[Pairs()].values["z"][:, kept]
-            distance = np.sqrt(np.nanmean((values - mean) ** 2, axis=1) * n / (n + 1))
-            found[audited.method] = _ratio(np.log(distance), float(np.log(left_out).mean()), max(sd, 1e-9), n)
+            found[audited.method] = _ratio(_rms(values - mean) * np.sqrt(n / (n + 1)), left_out)
     return found
 
 
-def _ratio(logs: Floats, gold: float, sd: float, n_golds: int) -> Estimate:
-    if not np.isfinite(logs).all() or not np.isfinite(gold):
-        return Estimate(note="the system or the Golds answer nothing there, or the Golds do not differ")
-    error, degrees = standard_error(sd, n_golds, logs)
-    middle, half = float(logs.mean()) - gold, t_quantile(degrees, 0.95) * error
+def _rms(deviations: Floats) -> Floats:
+    """Root mean square of each row over what is known, float64 [n]; NaN where nothing is."""
+    known = np.isfinite(deviations)
+    total = np.where(known, deviations, 0.0) ** 2
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(total.sum(1) / known.sum(1)))
+
+
+def _ratio(runs: Floats, golds: Floats) -> Estimate:
+    if not np.isfinite(runs).all():
+        return Estimate(note="the system answers nothing there")
+    if not (golds > _NO_SCATTER).all():
+        return Estimate(note="the Golds do not differ (a deterministic procedure), so there is no unit to measure in")
+    logs, theirs = np.log(np.maximum(runs, _NO_SCATTER)), np.log(golds)
+    error, degrees = standard_error(max(float(theirs.std(ddof=1)), _NO_SCATTER), len(theirs), logs)
+    middle, half = float(logs.mean() - theirs.mean()), t_quantile(degrees, 0.95) * error
     return Estimate(
         value=float(np.exp(middle)), low=float(np.exp(middle - half)), high=float(np.exp(middle + half)),
-        confidence=0.95,
-        method="ratio to a left-out Gold, t interval on the log scale", n_systems=len(logs),
+        confidence=0.95, method="ratio to a left-out Gold, t interval on the log scale", n_systems=len(logs),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from auditkit.data.dataset import Bools, Dataset, Features, Floats, Interactions, Ints
+from auditkit.data.dataset import Bools, Dataset, Features, Floats, Interactions, Ints, whole
 from auditkit.errors import ConfigurationError, DataError
 
 Regime = Literal["interaction", "user", "item", "modality"]
@@ -56,7 +56,8 @@ class DeletionRequest:
         regime: what kind of unit the request names.
         users: int64 [n_units]; -1 in item and modality requests.
         items: int64 [n_units]; -1 in user requests.
-        modalities: features of the named items that go too (all that goes, in a modality request).
+        modalities: features of the named items that go too (all that goes, in a modality request; none in a user
+            request, which names no items).
         selection: how the units were chosen, for the report.
 
     Raises:
@@ -71,7 +72,7 @@ class DeletionRequest:
 
     def __post_init__(self) -> None:
         for name in ("users", "items"):
-            array = np.array(getattr(self, name), np.int64)
+            array = whole(getattr(self, name), name)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         problems = list(self._problems())
@@ -98,6 +99,8 @@ class DeletionRequest:
                 problems.append(f"{name} must be -1 (any) in a {self.regime} request")
         if self.regime == "modality" and not self.modalities:
             problems.append("a modality request needs the names of the modalities that are withdrawn")
+        if self.regime == "user" and self.modalities:
+            problems.append("modalities belong to items; a user request names none, so leave modalities out")
         if len(np.unique(np.stack([self.users, self.items]), axis=1).T) != len(self.users):
             problems.append("a unit is named twice in the request; list every unit once")
         return problems
@@ -132,6 +135,12 @@ class DeletionRequest:
         unit = order[place]
         return np.where(keys[unit] == values, unit, -1)
 
+    def _covered(self, pairs: Interactions, n_items: int, units: Bools) -> Bools:
+        unit = self.unit_of(pairs, n_items)
+        covered = unit >= 0
+        covered[covered] = units[unit[covered]]
+        return covered
+
     def erase(self, data: Dataset, units: Bools) -> Dataset:
         """`data` without what the masked units cover: train, validation and features. Test stays; idempotent.
 
@@ -143,8 +152,7 @@ class DeletionRequest:
             return data
 
         def left(pairs: Interactions) -> Interactions:
-            unit = self.unit_of(pairs, data.n_items)
-            return pairs.take(~((unit >= 0) & units[unit]))
+            return pairs.take(~self._covered(pairs, data.n_items, units))
 
         features = dict(data.features)
         for name in self.modalities:
@@ -159,9 +167,8 @@ class DeletionRequest:
 
     def forget_set(self, data: Dataset, units: Bools | None = None) -> Interactions:
         """The training interactions that the (masked) units cover."""
-        unit = self.unit_of(data.train, data.n_items)
-        chosen = unit >= 0
-        return data.train.take(chosen if units is None else chosen & units[unit])
+        chosen = np.ones(self.n_units, np.bool_) if units is None else units
+        return data.train.take(self._covered(data.train, data.n_items, chosen))
 
     def check(self, data: Dataset) -> int:
         """Count the units that cover no training interaction.

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from auditkit.errors import ConfigurationError, PluginError
 
@@ -30,7 +31,7 @@ class Registry(Mapping[str, type[Any]]):
             return self.registered[name]
         if name not in self.points:
             close = difflib.get_close_matches(name, list(self), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close else "."
             raise PluginError(f"no {self.kind[:-1]} named {name!r}{hint} Known: {', '.join(sorted(self))}")
         try:
             loaded = self.points[name].load()
@@ -38,8 +39,8 @@ class Registry(Mapping[str, type[Any]]):
             raise PluginError(
                 f"{self.kind[:-1]} {name!r} ({self.points[name].value}) cannot be imported: {error}"
             ) from error
-        if getattr(loaded, "name", None) != name:
-            raise PluginError(f"{self.points[name].value} is registered as {name!r} but calls itself {loaded.name!r}")
+        if (own := getattr(loaded, "name", None)) != name:
+            raise PluginError(f"{self.points[name].value} is registered as {name!r} but calls itself {own!r}")
         return cast(type[Any], loaded)
 
     def __contains__(self, name: object) -> bool:
@@ -98,15 +99,26 @@ def register(kind: Kind, plugin: type[Any], *, force: bool = False) -> type[Any]
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    if get_origin(hint) is Literal:
+    origin = get_origin(hint)
+    if origin is Literal:
         return value in get_args(hint)
-    options = get_args(hint) if get_origin(hint) is not None else (hint,)
-    if float in options and isinstance(value, int) and not isinstance(value, bool):
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    kind = origin or hint
+    if kind is Any:
         return True
-    kinds = tuple(o if isinstance(o, type) else get_origin(o) for o in options)
     if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, tuple(k for k in kinds if k is not None))
+        # A bool is an int to Python, and never what a number in a configuration is meant to be.
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float)
+    return isinstance(value, kind)
+
+
+def _shown(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, get_args(hint)))}"
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
 
 
 def _problems(chosen: type[Any], options: Mapping[str, Any], where: str) -> Iterator[str]:
@@ -117,8 +129,7 @@ def _problems(chosen: type[Any], options: Mapping[str, Any], where: str) -> Iter
             hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known) or 'none'}"
             yield f"{where} has no option {name!r}{hint}"
         elif not _fits(value, hints[name]):
-            expected = getattr(hints[name], "__name__", str(hints[name]).replace("typing.", ""))
-            yield f"{where}: {name} must be {expected}, got {value!r}"
+            yield f"{where}: {name} must be {_shown(hints[name])}, got {value!r}"
     for name, option in known.items():
         if name not in options and option.default is MISSING and option.default_factory is MISSING:
             yield f"{where} needs option {name!r}"

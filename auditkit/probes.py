@@ -103,7 +103,8 @@ def _signals(scores: Tensor, rows: Ints, items: Ints, draws: Ints, usable: np.nd
 
 
 def _rank_logit(scores: Tensor, at: Tensor, value: Tensor) -> Tensor:
-    count = torch.isfinite(scores).sum(1)
+    # In double precision: torch divides a number by whole numbers in single precision.
+    count = torch.isfinite(scores).sum(1).double()
     ordered = torch.where(torch.isfinite(scores), scores, torch.inf).sort(1).values
     # searchsorted wants one row of values per row of scores; pad the pairs of a row to the longest.
     slots = _slots(at, len(scores))

@@ -27,6 +27,14 @@ _ARRAYS = "arrays.safetensors"
 _META = "build.json"
 
 
+def _digest(described: Mapping[str, Any], blob: bytes) -> str:
+    """SHA-256 of arrays and description: an altered cost would falsify a speedup as altered weights would a verdict."""
+    told = {key: value for key, value in described.items() if key != "sha256"}
+    state = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    state.update(blob)
+    return state.hexdigest()
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder of builds, safe to share between audits that run at once.
@@ -68,21 +76,27 @@ class Store:
         if self.has(address):
             return
         target = self.folder(address)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
         try:
-            blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-            (scratch / _ARRAYS).write_bytes(blob)
-            described = {**meta, "address": address, "sha256": hashlib.sha256(blob).hexdigest()}
-            (scratch / _META).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(scratch, target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
+            try:
+                self._fill(scratch, address, arrays, meta)
+                shutil.rmtree(target, ignore_errors=True)
+                os.replace(scratch, target)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
         except OSError as error:
             raise StoreError(
                 f"cannot write build {address[:12]} to {target}: {error.strerror}; free space or pass --store"
             ) from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+
+    @staticmethod
+    def _fill(folder: Path, address: str, arrays: Arrays, meta: Mapping[str, Any]) -> None:
+        blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        (folder / _ARRAYS).write_bytes(blob)
+        described = {**meta, "address": address}
+        described["sha256"] = _digest(described, blob)
+        (folder / _META).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")
 
     def read(self, address: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Load a build and check it against its digest.
@@ -92,11 +106,11 @@ class Store:
         """
         folder = self.folder(address)
         try:
-            meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+            meta = self.meta(address)
             blob = (folder / _ARRAYS).read_bytes()
         except (OSError, ValueError) as error:
             raise StoreError(f"build {folder} cannot be read ({error}); remove the folder and run again") from error
-        if meta.get("address") != address or hashlib.sha256(blob).hexdigest() != meta.get("sha256"):
+        if meta.get("address") != address or _digest(meta, blob) != meta.get("sha256"):
             raise StoreError(
                 f"build {folder} does not match its digest, it was altered or cut short; remove it and run again"
             )

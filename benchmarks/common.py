@@ -13,6 +13,8 @@ from typing import Any, cast
 
 import numpy as np
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch is loaded
+
 from auditkit.builds import System, Train, Workshop, build, make
 from auditkit.contracts import Recipe
 from auditkit.controls import check_controls

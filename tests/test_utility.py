@@ -33,7 +33,7 @@ class Table:
 
 
 def pairs(mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Interactions:
-    return Interactions(*np.nonzero(mask))
+    return Interactions.unique(*np.nonzero(mask))[0]
 
 
 @dataclass
@@ -114,8 +114,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_masked_and_unoffered_items_are_never_hits() -> None:
     scores = torch.tensor([[9.0, torch.nan, 1.0, 2.0]])
-    truth = Interactions([0, 0, 0], [0, 1, 2])
-    found = evaluate(Table(scores), truth, Interactions([0], [0]), ks=(4,))
+    truth = pairs(np.array([[True, True, True, False]]))
+    found = evaluate(Table(scores), truth, pairs(np.array([[True]])), ks=(4,))
     assert found.values["recall@4"].tolist() == [1 / 3]
     assert found.values["mrr@4"].tolist() == [1 / 2]
     assert not torch.isnan(scores[0, 0]), "the model's own table was written to"
@@ -144,7 +144,7 @@ def test_mean_and_its_absence() -> None:
 def test_problems_are_told_at_once() -> None:
     case = problem(2)
     with pytest.raises(ConfigurationError) as caught:
-        evaluate(case.model, Interactions([99], [77]), case.train, ks=(0,))
+        evaluate(case.model, Interactions(np.array([99]), np.array([77])), case.train, ks=(0,))
     assert len(caught.value.problems) == 3
 
 

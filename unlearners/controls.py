@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from auditkit.contracts import Backbone, Recommender, Side, Task, Unlearner
-from auditkit.data.dataset import Floats, Ints
+from auditkit.data.dataset import Floats, Interactions, Ints
 from auditkit.deletion import Regime
 from auditkit.errors import NotApplicableError
 from auditkit.unlearners.reverse_bpr import ReverseBPR
@@ -53,15 +53,17 @@ class Masked:
     def __init__(self, backbone: Backbone, hidden: Ints) -> None:
         self.backbone, self.hidden = backbone, hidden
         self.n_users, self.n_items = backbone.n_users, backbone.n_items
+        pairs = hidden[(hidden >= 0).all(1)]
+        self._pairs = Interactions(pairs[:, 0], pairs[:, 1]).matrix(self.n_users, self.n_items)
 
     def score(self, users: Ints, *, branch: str | None = None) -> Tensor:
         """Scores with NaN at the hidden pairs."""
         scores = self.backbone.score(users, branch=branch)
-        where = {int(u): k for k, u in enumerate(users)}
-        for user, item in self.hidden:
-            rows: int | slice | None = slice(None) if user < 0 else where.get(int(user))
-            if rows is not None:
-                scores[rows, slice(None) if item < 0 else int(item)] = torch.nan
+        anyone, anything = self.hidden[:, 0] < 0, self.hidden[:, 1] < 0
+        scores[:, torch.from_numpy(self.hidden[anyone & ~anything, 1])] = torch.nan
+        scores[torch.from_numpy(np.isin(users, self.hidden[anything & ~anyone, 0]))] = torch.nan
+        rows, items = self._pairs[users].nonzero()
+        scores[torch.from_numpy(rows), torch.from_numpy(items)] = torch.nan
         return scores
 
     def fold_in(self, histories: Sequence[Ints], *, side: Side = "user") -> Tensor:

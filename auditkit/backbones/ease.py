@@ -148,7 +148,7 @@ class EASE(Backbone):
         """
         before, after = (_histories(data) for data in (self.data, retain))
         changed = np.unique((before - after).nonzero()[0])
-        inverse = self._inverse(before)
+        inverse = self._inverse()
         if 2 * len(changed) >= self.n_items:
             return self._solved(retain, self.config).to(self.device)
         rows = np.concatenate([before[changed].toarray(), after[changed].toarray()])
@@ -157,14 +157,14 @@ class EASE(Backbone):
         inverse = inverse - moved.T @ np.linalg.solve(np.diag(signs) + moved @ rows.T, moved)
         return self._with(retain, self.config, inverse).to(self.device)
 
-    def _inverse(self, histories: csr_array) -> Floats:
-        """P from B: the columns of I - B are those of P divided by diag P, and G P = I fixes the scale."""
+    def _inverse(self) -> Floats:
+        """P from B: the columns of I - B are those of P over diag P, and G P = I gives their scale."""
+        gram = _gram(self.data) + self.config.regularization * np.eye(self.n_items)
         columns = np.eye(self.n_items) - self.item_weights.detach().cpu().numpy()
-        gram = (histories.T @ histories).tocsr()
-        lifted = gram @ columns + self.config.regularization * columns
-        inverse: Floats = columns / np.diag(lifted)
-        if not np.allclose(lifted / np.diag(lifted), np.eye(self.n_items), atol=1e-6):
-            raise NotApplicableError("the weights were not fitted on the data they are served over; retrain instead")
+        inverse: Floats = columns / np.einsum("ij,ji->i", gram, columns)
+        probe = np.random.default_rng(0).standard_normal(self.n_items)
+        if not np.allclose(gram @ (inverse @ probe), probe, atol=1e-6):
+            raise NotApplicableError("the weights were not fitted on the data they are served over; retrain")
         return inverse
 
 

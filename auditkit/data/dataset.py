@@ -19,8 +19,22 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
+def whole(values: ArrayLike, name: str) -> Ints:
+    """A copy as int64; floats are taken where they hold whole numbers.
+
+    Raises:
+        DataError: a value is a fraction, NaN or infinite. Cutting it off would name another user or item.
+    """
+    given = np.asarray(values)
+    if given.dtype.kind == "f":
+        bad = ~np.isfinite(given) | (given != np.floor(given))
+        if bad.any():
+            raise DataError(f"{name} must be whole numbers, got {given[bad][0]}; map ids to 0-based integers first")
+    return np.array(given, np.int64)
+
+
 def _frozen(values: ArrayLike, dtype: type[np.generic], name: str) -> NDArray[np.generic]:
-    array = np.array(values, dtype=dtype, copy=True)
+    array = whole(values, name) if dtype is np.int64 else np.array(values, dtype=dtype, copy=True)
     if array.ndim != 1:
         raise DataError(f"{name} must be one-dimensional, got shape {array.shape}; pass one value per interaction")
     array.setflags(write=False)
@@ -134,6 +148,9 @@ class Features:
 
     def __post_init__(self) -> None:
         values = np.ascontiguousarray(self.values, np.float32)
+        # Frozen arrays are shared (erasing copies no feature matrix); a caller's own array is not frozen under it.
+        if values.flags.writeable and np.may_share_memory(values, self.values):
+            values = values.copy()
         present = np.array(self.present, np.bool_)
         if values.ndim != 2 or present.shape != (len(values),):
             raise DataError(

@@ -94,7 +94,9 @@ def fit_in_out(values: Floats, held: Bools) -> InOut:
     square_in = np.where(inside & usable, (filled - np.where(usable, mean_in, 0.0)) ** 2, 0.0).sum(0)
     square_out = np.where(outside & usable, (filled - np.where(usable, mean_out, 0.0)) ** 2, 0.0).sum(0)
     degrees = np.maximum(n_in + n_out - 2, 1)
-    within = shrunken(np.where(usable, (square_in + square_out) / degrees, np.nan), int(np.median(degrees)))
+    # Points that nobody answered (told ones, in fold-in) say nothing of the degrees of the others.
+    typical = int(np.median(degrees[usable])) if usable.any() else 1
+    within = shrunken(np.where(usable, (square_in + square_out) / degrees, np.nan), typical)
     free_in, free_out = (n_in[usable] - 1).clip(0).sum(), (n_out[usable] - 1).clip(0).sum()
     return InOut(
         mean_in, mean_out, _positive(within),

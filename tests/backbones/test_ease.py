@@ -19,7 +19,7 @@ from auditkit.errors import ConfigurationError, NotApplicableError, NotFactorize
 def random_data(seed: int = 0, n_users: int = 30, n_items: int = 12) -> Dataset:
     mask = np.random.default_rng(seed).random((n_users, n_items)) < 0.3
     mask[3] = False
-    return Dataset("random", n_users, n_items, Interactions(*np.nonzero(mask)))
+    return Dataset("random", n_users, n_items, Interactions.unique(*np.nonzero(mask))[0])
 
 
 def fitted(data: Dataset, regularization: float = 5.0) -> EASE:

@@ -19,7 +19,7 @@ def random_data(seed: int, n_users: int = 6, n_items: int = 5, density: float = 
     """Random pairs; the last user and the first item have none."""
     mask = np.random.default_rng(seed).random((n_users, n_items)) < density
     mask[-1], mask[:, 0] = False, False
-    return Dataset("random", n_users, n_items, Interactions(*np.nonzero(mask)))
+    return Dataset("random", n_users, n_items, Interactions.unique(*np.nonzero(mask))[0])
 
 
 def dense(data: Dataset) -> Tensor:

@@ -15,7 +15,7 @@ from auditkit.training.early_stopping import EarlyStopping, holdout_by_pair_hash
 
 def data_of(n_users: int = 60, n_items: int = 50, seed: int = 0) -> Dataset:
     mask = np.random.default_rng(seed).random((n_users, n_items)) < 0.5
-    return Dataset("random", n_users, n_items, Interactions(*np.nonzero(mask)))
+    return Dataset("random", n_users, n_items, Interactions.unique(*np.nonzero(mask))[0])
 
 
 def test_best_state_is_kept_and_equal_is_not_better() -> None:

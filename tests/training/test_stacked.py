@@ -25,7 +25,7 @@ def blocks(seed: int = 0, share: float = 1.0) -> Dataset:
     same = np.arange(N_USERS)[:, None] % 4 == np.arange(N_ITEMS)[None] % 4
     mask = rng.random((N_USERS, N_ITEMS)) < np.where(same, 0.6, 0.03)
     mask &= np.random.default_rng(99).random(mask.shape) < share
-    return Dataset(f"blocks-{seed}", N_USERS, N_ITEMS, Interactions(*np.nonzero(mask)))
+    return Dataset(f"blocks-{seed}", N_USERS, N_ITEMS, Interactions.unique(*np.nonzero(mask))[0])
 
 
 def recipe(**fit: Any) -> Recipe:
@@ -49,7 +49,12 @@ def test_eight_stacked_equal_eight_alone(sampler: str, monkeypatch: pytest.Monke
     chosen = recipe(sampler=sampler)
     sizes: list[int] = []
     train = stacked._train
-    monkeypatch.setattr(stacked, "_train", lambda cls, group, r: (sizes.append(len(group)), train(cls, group, r)))
+
+    def watched(cls: Any, group: Any, r: Recipe) -> None:
+        sizes.append(len(group))
+        train(cls, group, r)
+
+    monkeypatch.setattr(stacked, "_train", watched)
     together = LightGCN.fit(members, chosen, device="cpu")
     assert max(sizes) > 1, "nothing was stacked, so nothing would be shown"
     alone = [LightGCN.fit([member], chosen, device="cpu")[0] for member in members]
@@ -92,6 +97,7 @@ class Shared(LightGCN):
 
     name: ClassVar[str] = "shared-scale"
     stackable: ClassVar[bool] = False
+    scale: torch.nn.Parameter
 
     def start(self, rng: np.random.Generator) -> None:
         super().start(rng)
@@ -188,7 +194,7 @@ def test_triples_are_valid_and_follow_from_seed_and_epoch(kind: Any) -> None:
 def test_users_are_drawn_uniformly_whatever_their_activity() -> None:
     mask = np.zeros((3, 40), np.bool_)
     mask[0, :30], mask[1, :2] = True, True
-    data = Dataset("uneven", 3, 40, Interactions(*np.nonzero(mask)))
+    data = Dataset("uneven", 3, 40, Interactions.unique(*np.nonzero(mask))[0])
     sampler = TripleSampler(data, "users")
     drawn = np.concatenate([sampler.draw(0, epoch).users for epoch in range(200)])
     assert np.bincount(drawn, minlength=3)[2] == 0
@@ -198,7 +204,7 @@ def test_users_are_drawn_uniformly_whatever_their_activity() -> None:
 def test_negatives_are_uniform_over_what_the_user_lacks() -> None:
     mask = np.zeros((1, 10), np.bool_)
     mask[0, :6] = True
-    sampler = TripleSampler(Dataset("one", 1, 10, Interactions(*np.nonzero(mask))), "shuffle")
+    sampler = TripleSampler(Dataset("one", 1, 10, Interactions.unique(*np.nonzero(mask))[0]), "shuffle")
     drawn = np.concatenate([sampler.draw(0, epoch).negatives for epoch in range(1000)])
     shares = np.bincount(drawn, minlength=10) / len(drawn)
     assert not shares[:6].any()
@@ -208,6 +214,6 @@ def test_negatives_are_uniform_over_what_the_user_lacks() -> None:
 @pytest.mark.parametrize("kind", ["shuffle", "users"])
 def test_users_who_hold_everything_are_left_out(kind: Any) -> None:
     mask = np.array([[True, True, True], [True, False, False]])
-    sampler = TripleSampler(Dataset("full", 2, 3, Interactions(*np.nonzero(mask))), kind)
+    sampler = TripleSampler(Dataset("full", 2, 3, Interactions.unique(*np.nonzero(mask))[0]), kind)
     assert sampler.draw(0, 0).users.tolist() == [1]
     assert len(TripleSampler(Dataset("none", 2, 3, Interactions.empty()), kind).draw(0, 0)) == 0

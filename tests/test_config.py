@@ -1,0 +1,257 @@
+"""The configuration file: what is read, and every kind of mistake with its message."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditkit.config import EXAMPLE, AuditConfig, load, parse, read_request, resolve
+from auditkit.contracts import Access
+from auditkit.deletion import DeletionRequest
+from auditkit.errors import ConfigurationError, DataError
+
+Tables = dict[str, Any]
+
+
+def base() -> Tables:
+    return {
+        "data": {"path": "data"},
+        "request": {"share": 0.2},
+        "recipe": {"backbone": "bpr-mf"},
+        "unlearner": [{"name": "no-op"}],
+    }
+
+
+def problems_of(act: Callable[[], Any]) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        act()
+    return caught.value.problems
+
+
+def changed(table: str, **keys: Any) -> Tables:
+    return {**base(), table: {**base().get(table, {}), **keys}}
+
+
+# Mistakes that the tables themselves show.
+TABLES: dict[str, tuple[Tables, str]] = {
+    "unknown table": ({**base(), "polciy": {}}, "polciy: unknown key; remove it or see `auditkit init`"),
+    "unknown key": (changed("data", pth="x"), "data.pth: unknown key"),
+    "unknown key in a list": ({**base(), "unlearner": [{"name": "gold", "param": {}}]}, "unlearner.0.param: unknown"),
+    "no data": ({k: v for k, v in base().items() if k != "data"}, "data: missing; see `auditkit init` for an example"),
+    "no recipe": ({k: v for k, v in base().items() if k != "recipe"}, "recipe: missing"),
+    "no backbone": ({**base(), "recipe": {}}, "recipe.backbone: missing"),
+    "no name": ({**base(), "unlearner": [{"params": {}}]}, "unlearner.0.name: missing"),
+    "table for a list": ({**base(), "unlearner": {"name": "gold"}}, "unlearner: "),
+    "text for a number": (changed("data", k_core="many"), "data.k_core: input should be a valid integer.*got 'many'"),
+    "negative": (changed("data", k_core=-1), "data.k_core: input should be greater than or equal to 0, got -1"),
+    "regime": (changed("request", regime="row"), "request.regime: input should be 'interaction', 'user' or 'item'"),
+    "modality": (changed("request", regime="modality"), "request.regime: .*got 'modality'"),
+    "select": (changed("request", select="middle"), "request.select: .*'random', 'core' or 'edge', got 'middle'"),
+    "share": (changed("request", share=1.5), "request.share: input should be less than or equal to 1, got 1.5"),
+    "count": (changed("request", count=0), "request.count: input should be greater than or equal to 1, got 0"),
+    "runs": ({**base(), "unlearner": [{"name": "gold", "runs": 0}]}, "unlearner.0.runs: .*or equal to 1, got 0"),
+    "profile": (changed("audit", profile="swift"), "audit.profile: .*'quick', 'standard' or 'certify', got 'swift'"),
+    "golds": (changed("audit", golds=1), "audit.golds: input should be greater than or equal to 2, got 1"),
+    "references": (changed("audit", references=2), "audit.references: .*or equal to 4, got 2"),
+    "access": (changed("audit", access=["scores", "root"]), "audit.access.1: .*'lists', 'scores', .*got 'root'"),
+    "margin": (changed("policy", margin=1.0), "policy.margin: input should be less than 1, got 1.0"),
+    "alpha": (changed("policy", alpha=0.5), "policy.alpha: input should be less than 0.5, got 0.5"),
+    "given role": ({**base(), "given": [{"name": "x", "model": "a:b", "role": "gold"}]}, "given.0.role: .*got 'gold'"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_mistakes_in_the_tables(name: str) -> None:
+    tables, message = TABLES[name]
+    found = problems_of(lambda: parse(tables))
+    assert any(re.match(message, p) for p in found), found
+
+
+# Mistakes that only data and plug-ins show.
+RESOLVED: dict[str, tuple[Tables, str]] = {
+    "backbone": (changed("recipe", backbone="bpr"), "no backbone named 'bpr'"),
+    "config key": (changed("recipe", config={"factor": 8}), "backbone 'bpr-mf' has no option 'factor'; did you mean"),
+    "config type": (changed("recipe", config={"factors": "8"}), "backbone 'bpr-mf': factors must be int, got '8'"),
+    "config value": (changed("recipe", config={"factors": 0}), "factors must be 1 or more"),
+    "fit key": (changed("recipe", fit={"epoch": 8}), "recipe.fit has no option 'epoch'; did you mean 'epochs'?"),
+    "engine": (changed("recipe", fit={"engine": "lbfgs"}), "engine must be one of 'sgd', 'adam', 'closed-form', got"),
+    "unlearner": ({**base(), "unlearner": [{"name": "gld"}]}, "no unlearner named 'gld'; did you mean 'gold'?"),
+    "param": (
+        {**base(), "unlearner": [{"name": "reverse-bpr", "params": {"epochs": 1.5}}]},
+        "unlearner.0 (reverse-bpr): epochs must be int, got 1.5",
+    ),
+    "param value": (
+        {**base(), "unlearner": [{"name": "gold"}, {"name": "reverse-bpr", "params": {"epochs": 0}}]},
+        "unlearner.1 (reverse-bpr): epochs, batch and forget_batch must be 1 or more",
+    ),
+    "no unlearner": ({**base(), "unlearner": []}, "there is nothing to audit"),
+    "twice": ({**base(), "unlearner": [{"name": "gold"}, {"name": "gold"}]}, "two systems are called 'gold'"),
+    "share and count": (changed("request", count=5), "request: give either share (in (0, 1]) or count"),
+    "neither": ({**base(), "request": {}}, "request: give either share (in (0, 1]) or count"),
+    "file and share": (changed("request", file="r.csv"), "request: give either file, or select with share or count"),
+    "too many": ({**base(), "request": {"count": 10**6}}, "count must be in 1.."),
+    "modalities": (changed("request", regime="user", modalities=["image"]), "modalities belong"),
+    "no path": ({**base(), "data": {}}, 'data.path: missing; name a file or folder, or say format = "synthetic"'),
+    "no such data": (changed("data", path="nowhere"), "nowhere does not exist"),
+    "format": (changed("data", format="xml"), "format must be one of auto, mmrec"),
+    "split": (changed("data", split="sideways"), "sideways"),
+    "odd references": ({**base(), "audit": {"references": 5}}, "references must be an even number of 4 or more"),
+    "primary": ({**base(), "policy": {"primary": "fold-in"}}, "primary 'fold-in' cannot judge interaction requests"),
+    "given without function": (
+        {**base(), "given": [{"name": "x", "model": "module"}]}, 'given \'x\': model must be "module:function"'),
+    "given module": ({**base(), "given": [{"name": "x", "model": "no_such:f"}]}, "given 'x': no_such:f cannot be"),
+    "given function": ({**base(), "given": [{"name": "x", "model": "math:load"}]}, "math:load cannot be imported"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RESOLVED)
+def test_mistakes_that_data_and_plug_ins_show(tiny_folder: Path, name: str) -> None:
+    tables, message = RESOLVED[name]
+    found = problems_of(lambda: resolve(parse(tables, tiny_folder)))
+    assert len(found) == 1
+    assert message in found[0]
+
+
+def test_all_mistakes_of_the_tables_come_at_once() -> None:
+    tables = {
+        "data": {"path": 3, "k_core": -1}, "request": {"regime": "row", "share": 2}, "recipe": {"bckbone": "x"},
+        "unlearner": [{"name": "gold", "runs": 0}], "audit": {"profile": "x"}, "policy": {"alpha": 1}, "extra": 1,
+    }  # fmt: skip
+    found = problems_of(lambda: parse(tables))
+    assert sorted(p.split(":")[0] for p in found) == sorted([
+        "data.path", "data.k_core", "request.regime", "request.share", "recipe.backbone", "recipe.bckbone",
+        "unlearner.0.runs", "audit.profile", "policy.alpha", "extra",
+    ])  # fmt: skip
+
+
+def test_all_mistakes_of_data_and_plug_ins_come_at_once(tiny_folder: Path) -> None:
+    tables = {
+        "data": {"path": "nowhere"}, "request": {}, "recipe": {"backbone": "bpr-mf", "config": {"factors": 0},
+        "fit": {"epochs": "x"}}, "unlearner": [{"name": "gld"}, {"name": "reverse-bpr", "params": {"epochs": 0}}],
+        "given": [{"name": "x", "model": "math"}],
+    }  # fmt: skip
+    found = problems_of(lambda: resolve(parse(tables, tiny_folder)))
+    assert len(found) == 7
+    assert str(ConfigurationError(found)).startswith("7 problems:\n- ")
+
+
+def test_a_configuration_becomes_the_plan_it_says(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tiny_folder)
+    (tiny_folder / "served_elsewhere.py").write_text(
+        "import torch\nclass Flat:\n    n_users, n_items = 120, 100\n"
+        "    def score(self, users, *, branch=None):\n        return torch.zeros(len(users), 100)\n"
+        "def load():\n    return Flat()\n"
+    )
+    tables = {
+        "data": {"path": "data"},
+        "request": {"regime": "user", "select": "core", "count": 7, "seed": 3},
+        "recipe": {"backbone": "bpr-mf", "config": {"factors": 16}, "fit": {"epochs": 5}},
+        "unlearner": [{"name": "reverse-bpr", "params": {"epochs": 4}, "runs": 2, "label": "rb"}, {"name": "gold"}],
+        "given": [{"name": "ours", "model": "served_elsewhere:load"}],
+        "audit": {"golds": 3, "references": 6, "originals": 1, "seed": 11, "access": ["scores", "new-users"]},
+        "policy": {"margin": 0.3, "alpha": 0.1, "primary": "fold-in"},
+    }
+    plan = resolve(parse(tables, tiny_folder), "quick")
+    s = plan.settings
+    assert (s.profile, s.golds, s.references, s.originals, s.seed) == ("quick", 3, 6, 1, 11)
+    assert s.access == Access.SCORES | Access.NEW_USERS
+    assert (s.margin, s.alpha, s.primary) == (0.3, 0.1, "fold-in")
+    assert (plan.request.regime, plan.request.n_units) == ("user", 7)
+    assert plan.request.selection == "core, 7 users, seed 3"
+    assert [(m.name, m.runs) for m in plan.methods] == [("rb", 2), ("gold", 1)]
+    assert plan.recipe.config["factors"] == 16
+    assert plan.recipe.fit.epochs == 5
+    assert set(plan.given) == {"ours"}
+    assert plan.split == "file"
+    assert (plan.data.n_users, plan.data.n_items) == (120, 100)
+
+
+def test_the_same_file_gives_the_same_digest(tiny_folder: Path) -> None:
+    first, again = (resolve(load(tiny_folder / "gold.toml")) for _ in range(2))
+    assert first.digest == again.digest
+    assert resolve(load(tiny_folder / "gold.toml"), "standard").digest != first.digest
+    assert resolve(load(tiny_folder / "no-op.toml")).digest != first.digest
+
+
+def test_the_example_parses_and_every_commented_key_is_one_there_is() -> None:
+    assert isinstance(parse(tomllib.loads(EXAMPLE)), AuditConfig)
+    uncommented = []
+    for line in EXAMPLE.splitlines():
+        bare = line.removeprefix("# ")
+        uncommented.append(bare if line.startswith("# ") and (" = " in bare or bare.startswith("[[")) else line)
+    tables = tomllib.loads("\n".join(uncommented))
+    made = parse(tables)
+    assert made.request.file == "request.csv"
+    assert made.given[0].name == "ours"
+    assert made.audit.access == ("scores",)
+
+
+def test_synthetic_data_needs_no_path() -> None:
+    tables = {**base(), "data": {"format": "synthetic", "seed": 2}}
+    assert resolve(parse(tables)).data.n_users == 600
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"[data", "is not valid TOML"), (b"\xff\xfe", "is not valid TOML"), (b'a = 1\na = 2', "is not valid TOML"),
+     (None, "cannot read .*No such file or directory; `auditkit init` writes an example")],
+)  # fmt: skip
+def test_files_that_are_no_toml(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "audit.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=message):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("regime", "content", "message"),
+    [
+        ("interaction", None, "request.file: cannot read .* as CSV"),
+        ("interaction", "", "request.file: cannot read .* as CSV"),
+        ("interaction", "user,item\n", "lists no units; name at least one"),
+        ("interaction", "user\n3\n", r"needs the column\(s\) user, item, found: user"),
+        ("item", "user\n3\n", r"needs the column\(s\) item, found: user"),
+        ("interaction", "user,item\n1,2\n3,x\n", "line 3: item must be a 0-based id, got 'x'"),
+        ("user", "user\n1.5\n", "line 2: user must be a 0-based id, got '1.5'"),
+        ("user", "user\n1\n-4\n", "line 3: user must be a 0-based id, got '-4'"),
+        ("user", "user,item\n1,2\n,3\n", "line 3: user must be a 0-based id, got ''"),
+        ("interaction", "user,item\n1,2\n\n3\n", "line 4: item must be a 0-based id, got ''"),
+        ("user", "user\n99999999999999999999\n", "line 2: user must be a 0-based id, got '99999999999999999999'"),
+        ("user", "user\n5\n5\n", "a unit is named twice in the request"),
+    ],
+)
+def test_request_files_that_are_refused(tmp_path: Path, regime: Any, content: str | None, message: str) -> None:
+    path = tmp_path / "request.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigurationError, match=message):
+        read_request(path, regime)
+
+
+def test_request_files_are_read_relative_to_the_configuration(tiny_folder: Path) -> None:
+    (tiny_folder / "request.csv").write_text("item,user,why\n4,3,asked\n0,7,asked\n")
+    made = read_request(tiny_folder / "request.csv", "interaction")
+    assert (made.users.tolist(), made.items.tolist()) == ([3, 7], [4, 0])
+    tables = {**base(), "request": {"regime": "user", "file": "request.csv"}}
+    request = resolve(parse(tables, tiny_folder)).request
+    assert isinstance(request, DeletionRequest)
+    assert (request.users.tolist(), set(request.items.tolist())) == ([3, 7], {-1})
+    assert request.selection == "listed in request.csv"
+
+
+def test_ids_outside_the_data_are_refused(tiny_folder: Path) -> None:
+    (tiny_folder / "far.csv").write_text("user\n120\n")
+    tables = {**base(), "request": {"regime": "user", "file": "far.csv"}}
+    with pytest.raises(DataError, match="the request names user 120, but 'data' has 120 users"):
+        resolve(parse(tables, tiny_folder))
+
+
+def test_ids_are_read_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("user\n9007199254740993\n\n 7\n8.0\n")
+    assert read_request(tmp_path / "r.csv", "user").users.tolist() == [9007199254740993, 7, 8]

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from auditkit.contracts import Access, Needs, Scores
+from auditkit.crossing import check_needs, cross_score, lines, read_ladder, score_targets
+from auditkit.errors import NotApplicableError
+from auditkit.evidence import Evidence, Targets
+
+from .gaussian import ALL, Linear, Raw, Signal, World
+
+
+@dataclass(frozen=True)
+class Spy(Raw):
+    """Notes for every call which signals it was to score, and who was in the background."""
+
+    calls: list[tuple[Targets, tuple[str, ...]]] = field(default_factory=list, hash=False, compare=False)
+    needs: ClassVar[Needs] = Needs(references=4)
+
+    def score(self, targets: Targets, background: Evidence) -> Scores:
+        self.calls.append((targets, tuple(s.name for s in background.systems)))
+        return Raw.score(self, targets, background)
+
+
+class GoldSpy(Spy):
+    needs: ClassVar[Needs] = Needs(golds=2)
+
+
+def scored(call: tuple[Targets, tuple[str, ...]], evidence: Evidence) -> set[str]:
+    """Names of the systems that a call scored, found by their answers."""
+    values = evidence.readings[Signal()].values["z"]
+    rows = [np.flatnonzero((values == v).all(1)) for v in call[0].readings[Signal()].values["z"]]
+    assert all(len(r) == 1 for r in rows)
+    return {evidence.systems[int(r[0])].name for r in rows}
+
+
+def names(evidence: Evidence, *roles: str) -> set[str]:
+    return {s.name for s in evidence.systems if s.role in roles}
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    return World(n_units=30, references=8, golds=4).background()
+
+
+def test_no_target_is_in_its_own_background(evidence: Evidence) -> None:
+    for spy in (Spy(), GoldSpy()):
+        cross_score(spy, evidence)
+        read_ladder(spy, evidence, np.ones(30, bool))
+        assert spy.calls
+        for call in spy.calls:
+            assert scored(call, evidence).isdisjoint(call[1])
+
+
+def test_golds_are_scored_at_once_against_references_alone(evidence: Evidence) -> None:
+    spy = Spy()
+    cross_score(spy, evidence)
+    assert len(spy.calls) == 1
+    assert scored(spy.calls[0], evidence) == names(evidence, "original", "gold", "control")
+    assert set(spy.calls[0][1]) == names(evidence, "reference")
+
+
+def test_where_golds_are_needed_each_is_scored_against_the_others(evidence: Evidence) -> None:
+    spy = GoldSpy()
+    cross_score(spy, evidence)
+    golds, seen = names(evidence, "gold"), set()
+    for call in spy.calls:
+        mine = scored(call, evidence)
+        seen |= mine
+        assert set(call[1]) & golds == golds - mine
+        assert names(evidence, "reference") <= set(call[1])
+        assert not set(call[1]) & names(evidence, "original", "control")
+    assert seen == names(evidence, "original", "gold", "control")
+
+
+def test_a_reference_is_read_by_all_others_beside_originals_and_golds(evidence: Evidence) -> None:
+    spy = Spy()
+    read_ladder(spy, evidence, np.ones(30, bool))
+    references = names(evidence, "reference")
+    read = []
+    for call in spy.calls:
+        (mine,) = scored(call, evidence) & references
+        assert scored(call, evidence) - {mine} == names(evidence, "original", "gold")
+        assert set(call[1]) == references - {mine}
+        read.append(mine)
+    assert sorted(read) == sorted(references)
+
+
+def test_targets_come_without_roles(evidence: Evidence) -> None:
+    spy = Spy()
+    cross_score(spy, evidence)
+    targets = spy.calls[0][0]
+    assert set(vars(targets)) == {"readings", "before"}
+    assert targets.before is None
+    assert set(vars(targets.readings[Signal()])) <= {"points", "values", "n_units", "unit"}
+
+
+def test_rows_of_references_stay_nan_and_the_others_are_scored(evidence: Evidence) -> None:
+    scores = cross_score(Linear(), evidence)
+    assert scores.pattern is not None
+    for part in (scores.level, scores.pattern):
+        assert np.isnan(part[evidence.rows("reference")]).all()
+        assert np.isfinite(part[evidence.rows("original", "gold", "control")]).all()
+    assert scores.n_points == 30
+
+
+def test_targets_of_elsewhere_are_scored_as_if_they_were_there(evidence: Evidence) -> None:
+    rows = evidence.rows("control")
+    assert_array_equal(
+        score_targets(Linear(), evidence.take(rows), evidence).level, cross_score(Linear(), evidence).level[rows]
+    )
+
+
+def test_ladder_readings_against_a_naive_refit(evidence: Evidence) -> None:
+    from auditkit.statistics.likelihood import fit_in_out
+
+    z, judged = evidence.readings[Signal()].values["z"], np.arange(30) < 25
+    references, ladder = evidence.rows("reference"), read_ladder(Linear(), evidence, judged)
+    for r, rung in zip(references, ladder, strict=True):
+        others = np.setdiff1d(references, [r])
+        fitted = fit_in_out(z[others], evidence.held[others])
+        for name, w in (("level", fitted.weights()), ("pattern", fitted.weights() - fitted.weights().mean())):
+            gold = z[evidence.rows("gold")].mean(0)
+            gain = (w * (z[evidence.rows("original")].mean(0) - gold))[judged]
+            assert_allclose(getattr(rung, name), (w * (z[r] - gold))[judged].sum() / gain.sum())
+            assert_allclose(getattr(rung, f"{name}_dose"), gain[evidence.held[r][judged]].sum() / gain.sum())
+        assert rung.units == evidence.held[r][judged].mean()
+
+
+def test_left_out_references_read_their_effective_dose() -> None:
+    """Slope near 1 with weights fitted without the reference; in sample it is inflated."""
+    out, inside = [], []
+    for seed in range(6):
+        evidence = World(n_units=400, strength=1.0, seed=seed).background()
+        ladder = read_ladder(Linear(), evidence, np.ones(400, bool))
+        doses, readings = (np.array([getattr(r, n) for r in ladder]) for n in ("level_dose", "level"))
+        out.append(np.polyfit(doses, readings, 1)[0])
+        rows = np.r_[evidence.rows("original"), evidence.rows("gold"), evidence.rows("reference")]
+        own = linear_in_sample(evidence, rows)
+        low, high = own[2:10].mean(), own[:2].mean()
+        inside.append(np.polyfit(doses, (own[10:] - low) / (high - low), 1)[0])
+    assert np.mean(out) == pytest.approx(1, abs=0.05)
+    assert np.mean(inside) > 1.1
+
+
+def linear_in_sample(evidence: Evidence, rows: np.ndarray) -> np.ndarray:
+    readings = {Signal(): evidence.readings[Signal()].take(rows)}
+    background = evidence.take(evidence.rows("reference"))
+    return np.asarray(Linear().score(Targets(readings), background).level.sum(1))
+
+
+def test_lines_of_a_straight_world_are_nearly_straight() -> None:
+    evidence = World(n_units=800, references=32).background()
+    level, pattern = lines(read_ladder(Linear(), evidence, np.ones(800, bool)))
+    assert abs(level.curvature) < 0.15
+    assert level.n_references == pattern.n_references == 32
+    assert level.residual_sd is not None
+    assert 0 < level.residual_sd < 0.06
+
+
+def test_no_ladder_without_references_or_with_golds_in_the_background(evidence: Evidence) -> None:
+    assert read_ladder(Raw(), evidence, np.ones(30, bool)) == []
+    assert read_ladder(GoldSpy(), evidence, np.ones(30, bool)) == []
+    assert lines([])[0].residual_sd is None
+
+
+# --- needs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("world", "attack", "said"),
+    [
+        (World(references=2), Linear(), "it needs 4 references .* this audit has 2"),
+        (World(golds=2), GoldSpy(), "it needs 2 golds .* this audit has 1"),
+    ],
+)
+def test_unmet_needs_are_said(world: World, attack: Linear, said: str) -> None:
+    with pytest.raises(NotApplicableError, match=said):
+        check_needs(attack, world.background(), ALL)
+
+
+def test_met_needs_are_not_refused(evidence: Evidence) -> None:
+    for attack in (Linear(), Raw(), GoldSpy()):
+        check_needs(attack, evidence, ALL)
+
+
+def test_access_that_was_not_given_is_named(evidence: Evidence) -> None:
+    with pytest.raises(NotApplicableError, match="access to SCORES"):
+        check_needs(Linear(), evidence, Access.LISTS)
+
+
+def test_a_probe_that_nobody_answered_is_named(evidence: Evidence) -> None:
+    mute = Evidence(evidence.systems, evidence.units, evidence.seen, evidence.held, {})
+    with pytest.raises(NotApplicableError, match="did not answer its probe signal"):
+        check_needs(Linear(), mute, ALL)
+
+
+@pytest.mark.parametrize("needs", [Needs(before=True), Needs(unlearned_references=2)])
+def test_what_an_audit_does_not_collect_is_refused(evidence: Evidence, needs: Needs) -> None:
+    class Later(Raw):
+        pass
+
+    Later.needs = needs
+    with pytest.raises(NotApplicableError, match="does not collect"):
+        check_needs(Later(), evidence, ALL)

@@ -1,0 +1,206 @@
+"""The plan: defaults, checks made before any work, and the systems that must exist."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from auditkit.builds import Given, Train, Unlearn
+from auditkit.contracts import Access, Recipe
+from auditkit.data.dataset import Dataset, Ints
+from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, select
+from auditkit.errors import ConfigurationError, DataError
+from auditkit.plan import (
+    ALL_ACCESS,
+    MARGINS,
+    SIZES,
+    TIMED_GOLDS,
+    Method,
+    Plan,
+    Settings,
+    audited_systems,
+    background_systems,
+    make_plan,
+    seed_of,
+)
+from auditkit.plugins import attacks
+from auditkit.unlearners.controls import NoOp, OutputMask
+from auditkit.unlearners.gold import Gold
+from auditkit.unlearners.reverse_bpr import ReverseBPR
+
+
+class Flat:
+    """A recommender made elsewhere."""
+
+    def __init__(self, n_users: int, n_items: int) -> None:
+        self.n_users, self.n_items = n_users, n_items
+
+    def score(self, users: Ints, *, branch: str | None = None) -> torch.Tensor:
+        return torch.zeros(len(users), self.n_items)
+
+
+def planned(tiny: Dataset, recipe: Recipe, *methods: Any, **options: Any) -> Plan:
+    request = options.pop("request", None) or select(tiny, "interaction", share=0.2)
+    given = options.pop("given", None)
+    return make_plan(tiny, request, recipe, methods or (NoOp(),), settings=Settings(**options), given=given)
+
+
+@pytest.mark.parametrize("profile", SIZES)
+@pytest.mark.parametrize("regime", MARGINS)
+def test_profile_and_regime_fill_in_what_is_not_said(
+    tiny: Dataset, tiny_recipe: Recipe, profile: Any, regime: Any
+) -> None:
+    request = select(tiny, regime, count=5)
+    plan = planned(tiny, tiny_recipe, profile=profile, request=request)
+    assert (plan.settings.golds, plan.settings.references) == SIZES[profile]
+    assert plan.settings.margin == plan.rules.margin == MARGINS[regime][list(SIZES).index(profile)]
+    assert plan.rules.primary == ("lira-linear" if regime == "interaction" else "fold-in")
+    assert plan.battery[0].name == plan.rules.primary
+    assert {a.name for a in plan.battery} == set(attacks())
+    assert (plan.settings.access, plan.settings.alpha) == (ALL_ACCESS, 0.05)
+    assert Access.SNAPSHOTS not in ALL_ACCESS
+
+
+def test_what_is_said_overrides_the_profile(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    plan = planned(tiny, tiny_recipe, golds=3, references=4, margin=0.3, alpha=0.1, originals=1)
+    assert (plan.settings.golds, plan.settings.references, plan.rules.margin, plan.rules.alpha) == (3, 4, 0.3, 0.1)
+
+
+def test_the_systems_of_an_audit(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    plan = planned(tiny, tiny_recipe, golds=5, references=6, originals=2)
+    systems = background_systems(plan)
+    assert Counter(s.role for s in systems) == {"original": 2, "gold": 5, "reference": 6, "control": 2}
+    assert len({s.name for s in systems}) == len(systems)
+    builds = [s.build for s in systems if isinstance(s.build, Train)]
+    assert len(builds) == len(systems)
+    assert len({b.seed for b in builds}) == len(builds)
+    assert {b.recipe.digest for b in builds} == {tiny_recipe.digest}
+    by_role = {role: [s for s in systems if s.role == role] for role in ("original", "gold", "reference", "control")}
+    assert all(s.build.erased == NOBODY for s in by_role["original"])
+    assert all(s.build.erased == EVERYBODY for s in by_role["gold"])
+    assert [s.timed for s in by_role["gold"]] == [True] * TIMED_GOLDS + [False] * 2
+    assert not any(s.timed for s in systems if s.role != "gold")
+    held = np.stack([s.build.held(plan.request) for s in by_role["reference"]])
+    assert (held.sum(axis=0) == 3).all()
+    extra, half = by_role["control"]
+    assert not extra.build.held(plan.request).any()
+    assert int(half.build.held(plan.request).sum()) == plan.request.n_units - round(0.5 * plan.request.n_units)
+
+
+def test_runs_start_from_the_first_original_each_with_its_own_seed(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    methods = [Method(ReverseBPR(), runs=3), Method(ReverseBPR(epochs=3), label="longer"), NoOp()]
+    plan = planned(tiny, tiny_recipe, *methods, given={"ours": Flat(120, 100)})
+    found = audited_systems(plan)
+    assert {name: [s.name for s in systems] for name, systems in found.items()} == {
+        "reverse-bpr": [f"reverse-bpr run {k}" for k in (1, 2, 3)],
+        "longer": ["longer"], "no-op": ["no-op"], "ours": ["ours"],
+    }  # fmt: skip
+    original = background_systems(plan)[0].build
+    made = [s.build for name in ("reverse-bpr", "longer", "no-op") for s in found[name]]
+    assert all(isinstance(b, Unlearn) and b.parent == original and b.erased == EVERYBODY for b in made)
+    assert len({b.seed for b in made if isinstance(b, Unlearn)}) == 5
+    assert isinstance(found["ours"][0].build, Given)
+    assert [s.timed for s in (*found["reverse-bpr"], found["ours"][0])] == [True] * 3 + [False]
+    assert found["longer"][0].method == "reverse-bpr"
+
+
+def test_a_larger_profile_keeps_the_trained_systems_of_a_smaller(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    small, large = (planned(tiny, tiny_recipe, profile=p) for p in ("quick", "standard"))
+    kept = ("original", "gold", "control")
+    few, many = ({s.name: s.build for s in background_systems(p) if s.role in kept} for p in (small, large))
+    assert all(many[name] == one for name, one in few.items())
+    assert len(many) > len(few)
+
+
+def test_seeds_differ_by_role_index_and_plan() -> None:
+    seeds = {seed_of(s, role, k) for s in range(5) for role in ("gold", "original", "share") for k in range(20)}
+    assert len(seeds) == 300
+    assert all(0 <= s < 2**31 for s in seeds)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"margin": 0.3}, {"golds": 5}, {"references": 8}, {"seed": 1}, {"alpha": 0.1}, {"originals": 1},
+     {"access": Access.SCORES}, {"profile": "quick"}],
+)  # fmt: skip
+def test_the_digest_fixes_every_setting(tiny: Dataset, tiny_recipe: Recipe, change: dict[str, Any]) -> None:
+    assert planned(tiny, tiny_recipe).digest == planned(tiny, tiny_recipe).digest
+    assert planned(tiny, tiny_recipe, **change).digest != planned(tiny, tiny_recipe).digest
+
+
+def test_the_digest_fixes_data_request_recipe_and_methods(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    other_data = Dataset.synthetic(n_users=120, n_items=100, n_interactions=4000, seed=1)
+    plans = [
+        planned(tiny, tiny_recipe),
+        planned(tiny, tiny_recipe, request=select(tiny, "interaction", share=0.1)),
+        planned(other_data, tiny_recipe, request=select(tiny, "interaction", share=0.2)),
+        planned(tiny, replace(tiny_recipe, fit=replace(tiny_recipe.fit, epochs=11))),
+        planned(tiny, tiny_recipe, Gold()), planned(tiny, tiny_recipe, ReverseBPR()),
+        planned(tiny, tiny_recipe, ReverseBPR(epochs=3)), planned(tiny, tiny_recipe, Method(NoOp(), runs=2)),
+        planned(tiny, tiny_recipe, Method(NoOp(), label="x")), planned(tiny, tiny_recipe, NoOp(), Gold()),
+        planned(tiny, tiny_recipe, given={"ours": Flat(120, 100)}),
+    ]  # fmt: skip
+    assert len({p.digest for p in plans}) == len(plans)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"profile": "swift"}, "profile must be one of quick, standard, certify, got 'swift'"),
+        ({"golds": 1}, r"golds must be 2 or more \(their scatter is the yardstick\), got 1"),
+        ({"references": 2}, "references must be an even number of 4 or more .*, got 2"),
+        ({"references": 5}, "references must be an even number of 4 or more .*, got 5"),
+        ({"originals": 0}, "originals must be 1 or more, got 0"),
+        ({"margin": 0.0}, r"margin must be in \(0, 1\), got 0.0"),
+        ({"margin": 1.0}, r"margin must be in \(0, 1\), got 1.0"),
+        ({"margin": float("nan")}, r"margin must be in \(0, 1\), got nan"),
+        ({"alpha": 0.5}, r"alpha must be in \(0, 0.5\), got 0.5"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"primary": "liar"}, "primary must be one of divergence, fold-in, .*, got 'liar'"),
+        ({"primary": "fold-in"}, "primary 'fold-in' cannot judge interaction requests; choose .*lira-linear"),
+        ({"given": {"no-op": Flat(120, 100)}}, "two systems are called 'no-op'; give one of them a label"),
+        ({"given": {"ours": Flat(120, 99)}}, "'ours' scores 120 users x 99 items, the data set has 120 x 100"),
+    ],
+)
+def test_settings_are_refused_with_a_reason(
+    tiny: Dataset, tiny_recipe: Recipe, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        planned(tiny, tiny_recipe, **options)
+
+
+def test_methods_are_refused_with_a_reason(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    request = select(tiny, "interaction", share=0.2)
+    with pytest.raises(ConfigurationError, match="there is nothing to audit: name at least one unlearner"):
+        make_plan(tiny, request, tiny_recipe, ())
+    with pytest.raises(ConfigurationError, match="two systems are called 'no-op'"):
+        planned(tiny, tiny_recipe, NoOp(), Method(NoOp(), runs=2))
+    with pytest.raises(ConfigurationError, match="unlearner 'no-op': runs must be 1 or more, got 0"):
+        planned(tiny, tiny_recipe, Method(NoOp(), runs=0))
+
+
+def test_a_modality_request_names_who_cannot_answer_it(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    request = DeletionRequest("modality", np.array([-1]), np.array([3]), ("image",))
+    with pytest.raises(ConfigurationError) as caught:
+        planned(tiny, tiny_recipe, OutputMask(), request=request)
+    assert caught.value.problems == (
+        "unlearner 'output-mask' cannot answer modality requests, only: interaction, item, user",
+        "regime 'modality' needs a multimodal backbone and cannot be audited by this version",
+    )
+
+
+def test_all_problems_come_at_once(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        planned(tiny, tiny_recipe, golds=1, references=3, margin=2.0, alpha=0.7, seed=-4, originals=0)
+    assert len(caught.value.problems) == 6
+
+
+def test_a_request_that_does_not_fit_the_data_is_refused(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    request = DeletionRequest("user", np.array([120]), np.array([-1]))
+    with pytest.raises(DataError, match="the request names user 120, but 'synthetic' has 120 users"):
+        planned(tiny, tiny_recipe, request=request)
