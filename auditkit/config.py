@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from auditkit.errors import AuditkitError, ConfigurationError
+from auditkit.requests import Names, read_request
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from auditkit.contracts import Access, Recommender
-    from auditkit.data.dataset import Dataset, Ints
+    from auditkit.data.dataset import Dataset
     from auditkit.deletion import DeletionRequest
     from auditkit.plan import Method, Plan
 
@@ -175,8 +174,8 @@ def resolve(config: AuditConfig, profile: str | None = None) -> Plan:
             _collect(problems, error)
     if problems:
         raise ConfigurationError(problems)
-    data, split = found["data"]
-    request = make_request(config, data)
+    data, split, names = found["data"]
+    request = make_request(config, data, names)
     return make_plan(
         data,
         request,
@@ -213,86 +212,34 @@ def _methods(config: AuditConfig) -> list[Method]:
     return made
 
 
-def read_data(config: AuditConfig) -> tuple[Dataset, str]:
-    """The data set and how it was split."""
+def read_data(config: AuditConfig) -> tuple[Dataset, str, Names]:
+    """The data set, how it was split, and the files' own ids where they were renumbered."""
     from auditkit.data.dataset import Dataset
     from auditkit.data.readers import read
 
     table = config.data
     if table.format == "synthetic":
-        return Dataset.synthetic(seed=table.seed), "random, drawn with the data"
+        return Dataset.synthetic(seed=table.seed), "random, drawn with the data", Names()
     if table.path is None:
         raise ConfigurationError('data.path: missing; name a file or folder, or say format = "synthetic"')
     data, report = read(
         config.folder / table.path, format=table.format, positive=table.positive, split=table.split,
-        k_core=table.k_core,
-        seed=table.seed,
+        k_core=table.k_core, seed=table.seed,
     )  # fmt: skip
-    return data, report.split
+    return data, report.split, Names(report.user_ids, report.item_ids)
 
 
-def make_request(config: AuditConfig, data: Dataset) -> DeletionRequest:
+def make_request(config: AuditConfig, data: Dataset, names: Names) -> DeletionRequest:
     """Select the units, or read them from the request's file."""
     from auditkit.deletion import select
 
     table = config.request
     if table.file:
-        return read_request(config.folder / table.file, table.regime, table.modalities)
+        return read_request(config.folder / table.file, table.regime, table.modalities, names=names)
     return select(
         data, table.regime, table.select or "random", share=table.share, count=table.count, seed=table.seed,
         modalities=table.modalities,
     )  # fmt: skip
-
-
-def read_request(
-    path: Path, regime: Literal["interaction", "user", "item"], modalities: tuple[str, ...] = ()
-) -> DeletionRequest:
-    """Units from a CSV file with the columns `user` and `item` (either alone for user and item requests), 0-based ids.
-
-    Raises:
-        ConfigurationError: the file is absent, empty, lacks a column or holds something that is no id.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from auditkit.deletion import DeletionRequest
-
-    wanted = {"interaction": ("user", "item"), "user": ("user",), "item": ("item",)}[regime]
-    try:
-        # As text: ids beyond 2^53 are not whole in a float, and every line keeps its number.
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False).fillna("")
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"request.file: cannot read {path} as CSV: {error}") from error
-    absent = [name for name in wanted if name not in table.columns]
-    if absent:
-        raise ConfigurationError(
-            f"request.file: {path} needs the column(s) {', '.join(wanted)}, found: {', '.join(map(str, table.columns))}"
-        )
-    table = table[(table != "").any(axis=1)]
-    if table.empty:
-        raise ConfigurationError(f"request.file: {path} lists no units; name at least one")
-    columns = {name: _ids(table, name, path) for name in wanted}
-    anyone = np.full(len(table), -1, np.int64)
-    return DeletionRequest(
-        regime,
-        columns.get("user", anyone),
-        columns.get("item", anyone),
-        modalities,
-        selection=f"listed in {path.name}",
-    )
-
-
-def _ids(table: pd.DataFrame, name: str, path: Path) -> Ints:
-    import numpy as np
-
-    texts = table[name].str.strip()
-    good = texts.str.fullmatch(r"\d{1,18}(\.0*)?").to_numpy(bool)
-    if not good.all():
-        first = int(np.argmin(good))
-        # Line 1 is the header.
-        place = f"request.file: {path}, line {table.index[first] + 2}"
-        raise ConfigurationError(f"{place}: {name} must be a 0-based id, got {texts.iloc[first]!r}")
-    return np.array([int(text.partition(".")[0]) for text in texts], np.int64)
 
 
 def _import_model(table: GivenTable) -> Recommender:
@@ -314,8 +261,7 @@ def _settings(config: AuditConfig, profile: str | None) -> Any:
     return Settings(
         profile=profile or table.profile,  # type: ignore[arg-type]
         golds=table.golds, references=table.references, originals=table.originals, margin=policy.margin,
-        alpha=policy.alpha,
-        primary=policy.primary, seed=table.seed, device=table.device,
+        alpha=policy.alpha, primary=policy.primary, seed=table.seed, device=table.device,
         access=ALL_ACCESS if table.access is None else _access(table.access),
     )  # fmt: skip
 
@@ -346,7 +292,7 @@ regime = "interaction"      # interaction, user or item: what a unit of the requ
 select = "random"           # random, core (most active or popular) or edge (least)
 share = 0.05                # of the candidates; or: count = 200
 seed = 0
-# file = "request.csv"      # instead: units listed in columns user and/or item
+# file = "request.csv"      # instead: units listed in columns user and/or item, by the ids of the data files
 
 [recipe]
 backbone = "bpr-mf"         # see: auditkit list backbones

@@ -32,8 +32,15 @@ Side = Literal["user", "item"]
 class Recommender(Protocol):
     """The least that can be audited: scores as served. Nothing to inherit."""
 
-    n_users: int
-    n_items: int
+    @property
+    def n_users(self) -> int:
+        """Size of the id space of users."""
+        ...
+
+    @property
+    def n_items(self) -> int:
+        """Size of the id space of items."""
+        ...
 
     def score(self, users: Ints, *, branch: str | None = None) -> Tensor:
         """Scores of all items for each user, float [n_given_users, n_items]; higher is better.
@@ -92,6 +99,8 @@ class Backbone(nn.Module, ABC):
     fit_defaults: ClassVar[Mapping[str, Any]] = {}
     l2_form: ClassVar[str] = "none"
     Config: ClassVar[type[Any]]
+    n_users: int
+    n_items: int
 
     def __init__(self, data: Dataset, config: Any, *, rng: np.random.Generator) -> None:
         super().__init__()

@@ -114,6 +114,13 @@ class Yardstick:
         """The spread applies: enough units, and the attack is a signed linear score."""
         return self.scores.pattern is not None and int(self.judged.sum()) >= MIN_UNITS_SPREAD
 
+    @property
+    def without_spread(self) -> str:
+        """Why a reading has no spread, where it has none."""
+        if self.scores.pattern is None:
+            return "not a linear score"
+        return "the original spreads no wider than the Golds" if self.has_spread else f"needs {MIN_UNITS_SPREAD} units"
+
     @cached_property
     def power(self) -> bool:
         """The original stands above the Golds beyond their scatter."""
@@ -270,7 +277,6 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
     p = float(np.min(holm(np.array(list(p_values.values())))))
     base = blank_finding(yardstick.attack, rules, section=_section(yardstick, judged, p), note=_note(yardstick, judged))
     t_method = f"t interval over {len(yardstick.background.rows('gold'))} Golds, {runs} run{'s' if runs > 1 else ''}"
-    few_units = f"needs {MIN_UNITS_SPREAD} units" if yardstick.scores.pattern is not None else "not a linear score"
     few_points = (
         f"needs {MIN_POINTS_PATTERN} points" if yardstick.scores.pattern is not None else "the attack has no pattern"
     )
@@ -278,7 +284,7 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
         update={
             "residual_dose": _dose_estimate(judged.level, rules, runs, t_method, ""),
             "pattern": _dose_estimate(judged.pattern, rules, runs, t_method, few_points),
-            "spread": _dose_estimate(judged.spread, rules, runs, f"{t_method}, log scale", few_units),
+            "spread": _dose_estimate(judged.spread, rules, runs, f"{t_method}, log scale", yardstick.without_spread),
             **_against_golds(yardstick, judged),
             "n_units": int(judged.units.sum()), "n_points": yardstick.scores.n_points,
             "n_golds": len(yardstick.background.rows("gold")),

@@ -110,7 +110,7 @@ def _doubts(
         )
     if primary.spread is None and runs < MIN_RUNS_WITHOUT_SPREAD:
         doubts.append(
-            f"spread does not apply to so few units, so {MIN_RUNS_WITHOUT_SPREAD} runs of the unlearner "
+            f"the spread is not shown ({yardstick.without_spread}), so {MIN_RUNS_WITHOUT_SPREAD} runs of the unlearner "
             f"are needed, not {runs}"
         )
     if not primary.inside(rules.margin, rules.alpha):

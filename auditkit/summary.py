@@ -185,9 +185,10 @@ def _entry(
 def _systems(outcome: Outcome) -> list[SystemEntry]:
     background = outcome.background
     entries = [_audited_entry(a, outcome) for a in outcome.audited]
-    for role in ("original", "gold"):
+    roles: tuple[tuple[str, Role], ...] = (("original", "original"), ("Golds", "gold"))
+    for name, role in roles:
         members = [s for s in background.evidence.systems if s.role == role]
-        entries.append(SystemEntry(**_entry(role, role, members, background, outcome)))
+        entries.append(SystemEntry(**_entry(name, role, members, background, outcome)))
     return entries
 
 

@@ -32,16 +32,20 @@ def main() -> None:
     options.add_argument("--forget-batch", type=int, default=512)
     chosen = options.parse_args()
     methods = [
-        Method(ReverseBPR(k + 1, chosen.learning_rate, chosen.forget_weight, forget_batch=chosen.forget_batch), label=f"{k + 1} passes")
+        Method(
+            ReverseBPR(k + 1, chosen.learning_rate, chosen.forget_weight, forget_batch=chosen.forget_batch),
+            label=f"{k + 1} passes",
+        )
         for k in range(chosen.passes)
-    ]  # fmt: skip
+    ]
     with Talk() as talk:
         record = audit(plan_of(chosen, methods), store=Path(chosen.store), progress=talk)
     systems = [s for s in record.systems if s.role == "unlearned"]
     print(f"{'':12} {'AUC':>6} {'level':>7} {'pattern':>8} {'spread':>7} {'R@20':>6}  verdict")
     for s in systems:
-        values = [_primary(s).auc.value, s.residual_dose.value, s.pattern.value, s.spread.value, s.utility["recall@20"].value]
-        print(f"{s.name:12} " + " ".join(f"{v:7.3f}" if v is not None else "      -" for v in values) + f"  {s.verdict}")
+        estimates = (_primary(s).auc, s.residual_dose, s.pattern, s.spread, s.utility["recall@20"])
+        shown = " ".join(f"{e.value:7.3f}" if e.value is not None else "      -" for e in estimates)
+        print(f"{s.name:12} {shown}  {s.verdict}")
     closest = min(systems, key=lambda s: abs((_primary(s).auc.value or 0.0) - 0.5))
     print(f"closest to AUC .5: {closest.name}, verdict {closest.verdict}; {closest.reasons[0]}")
     sys.exit(1 if closest.verdict == "PASS" else 0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from implicit.bpr import BayesianPersonalizedRanking
 from torch import Tensor
 
-from auditkit.contracts import Recipe
+from auditkit.contracts import Recipe, Recommender
 from auditkit.data.dataset import Dataset, Ints
 from auditkit.utility import evaluate
 from benchmarks.common import data_folder, read_implicit
@@ -61,27 +62,31 @@ def main() -> None:
     fit = recipe.architecture().fit
     fit([(data, 0)], Recipe.of("bpr-mf", fit={"epochs": 1}), device="cpu")
     theirs(data, 1, 0, 0.05, 0.005)
-    times: dict[str, list[float]] = {"auditkit, one model": [], "implicit, all cores": [], f"auditkit, {chosen.models} models": []}
+    trainings: dict[str, Callable[[int], Sequence[Recommender]]] = {
+        "auditkit, one model": lambda s: fit([(data, s)], recipe, device="cpu"),
+        "implicit, all cores": lambda s: [theirs(data, chosen.epochs, s, 0.05, 0.005)],
+        f"auditkit, {chosen.models} models": lambda s: fit(
+            [(data, s + k) for k in range(chosen.models)], recipe, device="cpu"
+        ),
+    }
+    times: dict[str, list[float]] = {name: [] for name in trainings}
     quality: dict[str, list[float]] = {"auditkit": [], "implicit": []}
     for seed in range(chosen.seeds):
-        for name, train in (
-            ("auditkit, one model", lambda s: fit([(data, s)], recipe, device="cpu")[0]),
-            ("implicit, all cores", lambda s: theirs(data, chosen.epochs, s, 0.05, 0.005)),
-            (f"auditkit, {chosen.models} models", lambda s: fit([(data, s + k) for k in range(chosen.models)], recipe, device="cpu")),
-        ):
+        for name, train in trainings.items():
             start = time.perf_counter()
-            model = train(seed)
+            models = train(seed)
             times[name].append(time.perf_counter() - start)
-            if not isinstance(model, list):
-                quality[name.split(",")[0]].append(evaluate(model, data.test, data.train, ks=(20,)).mean()["recall@20"])
+            if len(models) == 1:
+                found = evaluate(models[0], data.test, data.train, ks=(20,)).mean()
+                quality[name.split(",")[0]].append(found["recall@20"])
     print(f"{data.name}: {len(data.train)} training pairs, {chosen.epochs} epochs, {chosen.seeds} seeds")
     for name, values in quality.items():
         print(f"Recall@20 {name:10} {np.mean(values):.4f} (sd {np.std(values, ddof=1):.4f})")
     base = np.median(times["implicit, all cores"])
     for name, seconds in times.items():
-        models = chosen.models if "models" in name else 1
-        each = np.median(seconds) / models
-        print(f"{name:22} {each / chosen.epochs * 1e3:7.2f} ms an epoch and model, {each / base:5.2f} of implicit's time")
+        each = np.median(seconds) / (chosen.models if "models" in name else 1)
+        per_epoch = each / chosen.epochs * 1e3
+        print(f"{name:22} {per_epoch:7.2f} ms an epoch and model, {each / base:5.2f} of implicit's time")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does,
 from auditkit.builds import System, Train, Workshop, build, make
 from auditkit.contracts import Recipe
 from auditkit.controls import check_controls
-from auditkit.data.dataset import Dataset
+from auditkit.data.dataset import Dataset, Floats
 from auditkit.data.readers import read
 from auditkit.deletion import Regime, Share, select
 from auditkit.evidence import Case, Evidence, fix_points, make_case, observe
@@ -119,6 +119,6 @@ def partial(plan: Plan, dose: float, index: int) -> System:
     return System(f"dose {dose:g} no {index}", "control", Train(plan.recipe, Share(0.0, 1 - dose, seed), seed))
 
 
-def row(name: str, values: Sequence[float], digits: int = 3) -> str:
+def row(name: str, values: Sequence[float] | Floats, digits: int = 3) -> str:
     """One line of a table."""
     return f"{name:>10}  " + " ".join(f"{v:7.{digits}f}" for v in np.asarray(values, float))

@@ -35,8 +35,10 @@ def main() -> None:
         held = evidence.held[:, audit.yardstick.judged].astype(float)
         true = np.array([scale.effective(h) for h in held])
         level = np.array([r.level.value for r in read])
-        print(f"{row(f'{dose:g}', true)} | {row('', level)} | mean error {np.mean(level - true):+.3f}, "
-              f"mean |error| {np.abs(level - true).mean():.3f}, weakest {level.min() / scale.sd_golds:.1f} null sd")  # fmt: skip
+        print(
+            f"{row(f'{dose:g}', true)} | {row('', level)} | mean error {np.mean(level - true):+.3f}, mean |error| "
+            f"{np.abs(level - true).mean():.3f}, weakest {level.min() / scale.sd_golds:.1f} null sd"
+        )
     print(f"original {row('', scale.dose(scale.originals))}")
     print(f"Golds    {row('', scale.gold_doses)}   sd {scale.sd_golds:.4f}, 1 is {1 / scale.sd_golds:.0f} of them")
     attainable, line = audit.yardstick.attainable, audit.yardstick.lines[0]

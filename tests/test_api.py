@@ -149,9 +149,12 @@ def test_a_backbone_and_an_unlearner_of_the_callers_own(
 
 
 def test_either_a_configuration_or_objects(tiny: Dataset, tiny_folder: Path) -> None:
-    for objects in ({"data": tiny}, {"unlearners": [Gold()]}, {"given": {"x": Copied(torch.zeros(1, 1))}}):
-        with pytest.raises(ConfigurationError, match="pass either a configuration or objects .* not both"):
-            auditkit.audit(tiny_folder / "gold.toml", **objects)  # type: ignore[arg-type]
+    mixtures: list[dict[str, Any]] = [
+        {"data": tiny}, {"unlearners": [Gold()]}, {"given": {"x": Copied(torch.zeros(1, 1))}}
+    ]  # fmt: skip
+    for objects in mixtures:
+        with pytest.raises(ConfigurationError, match=r"pass either a configuration or objects .* not both"):
+            auditkit.audit(tiny_folder / "gold.toml", **objects)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from auditkit.config import EXAMPLE, AuditConfig, load, parse, read_request, resolve
+from auditkit.config import EXAMPLE, AuditConfig, load, parse, resolve
 from auditkit.contracts import Access
 from auditkit.deletion import DeletionRequest
-from auditkit.errors import ConfigurationError, DataError
+from auditkit.errors import ConfigurationError
+from auditkit.requests import Names, read_request
 
 Tables = dict[str, Any]
 
@@ -248,10 +250,20 @@ def test_request_files_are_read_relative_to_the_configuration(tiny_folder: Path)
 def test_ids_outside_the_data_are_refused(tiny_folder: Path) -> None:
     (tiny_folder / "far.csv").write_text("user\n120\n")
     tables = {**base(), "request": {"regime": "user", "file": "far.csv"}}
-    with pytest.raises(DataError, match="the request names user 120, but 'data' has 120 users"):
+    with pytest.raises(ConfigurationError, match="line 2: user '120' is not in the data; 1 of 1 rows"):
         resolve(parse(tables, tiny_folder))
 
 
 def test_ids_are_read_as_they_stand(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("user\n9007199254740993\n\n 7\n8.0\n")
     assert read_request(tmp_path / "r.csv", "user").users.tolist() == [9007199254740993, 7, 8]
+
+
+def test_request_files_name_units_as_the_data_files_do(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("user,item\nalice,9\nbob,7\n")
+    made = read_request(path, "interaction", names=Names(np.array(["alice", "bob"]), np.array([7, 9])))
+    assert (made.users.tolist(), made.items.tolist()) == ([0, 1], [1, 0])
+    path.write_text("user\nalice\ncarol\n")
+    with pytest.raises(ConfigurationError, match="line 3: user 'carol' is not in the data; 1 of 2 rows"):
+        read_request(path, "user", names=Names(np.array(["alice", "bob"]), None))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from auditkit.contracts import Access, Needs, Scores
+from auditkit.contracts import Access, Needs, Probe, Scores
 from auditkit.crossing import check_needs, cross_score, lines, read_ladder, score_targets
 from auditkit.errors import NotApplicableError
-from auditkit.evidence import Evidence, Targets
+from auditkit.evidence import Evidence, Reading, Targets
 
 from .gaussian import ALL, Linear, Raw, Signal, World
 
@@ -149,7 +149,7 @@ def test_left_out_references_read_their_effective_dose() -> None:
 
 
 def linear_in_sample(evidence: Evidence, rows: np.ndarray) -> np.ndarray:
-    readings = {Signal(): evidence.readings[Signal()].take(rows)}
+    readings: dict[Probe, Reading] = {Signal(): evidence.readings[Signal()].take(rows)}
     background = evidence.take(evidence.rows("reference"))
     return np.asarray(Linear().score(Targets(readings), background).level.sum(1))
 

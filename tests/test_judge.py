@@ -69,7 +69,7 @@ def test_a_system_that_keeps_half_fails_with_a_depth_of_a_half(world: World) -> 
     assert ruling.depth.value == pytest.approx(0.5, abs=0.15)
     assert ruling.depth.low is not None
     assert ruling.depth.high is not None
-    assert ruling.depth.low < ruling.depth.value < ruling.depth.high
+    assert ruling.depth.low < 0.5 < ruling.depth.high
 
 
 def test_tuned_to_the_level_of_gold_fails_by_its_pattern(world: World) -> None:
@@ -173,6 +173,19 @@ def test_too_few_units_need_three_runs() -> None:
     assert any("3 runs of the unlearner are needed, not 1" in reason for reason in one.reasons)
     assert three.verdict == "PASS"
     assert three.reasons[0].startswith("level and pattern (spread not shown) of linear")
+
+
+def test_an_original_no_wider_than_golds_shows_no_spread() -> None:
+    """Many units with a faint trace each: the level is found, but no single unit stands out."""
+    faint = World(n_units=2_000, strength=0.12, references=64, seed=1)
+    yardstick = yardstick_of(faint, 0.95, Linear())
+    assert yardstick.power
+    assert yardstick.has_spread
+    assert yardstick.attainable is None
+    ruling = judge(faint, faint.gold(), margin=0.95)
+    assert ruling.verdict == "INCONCLUSIVE"
+    expected = "the spread is not shown (the original spreads no wider than the Golds), so 3 runs"
+    assert any(reason.startswith(expected) for reason in ruling.reasons)
 
 
 def test_too_few_points_cannot_pass() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -54,8 +53,8 @@ def _record(regime: Regime, store: Path) -> Record:
 
 
 @pytest.fixture(scope="module", params=["interaction", "user"])
-def record(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
-    yield _record(request.param, tmp_path_factory.mktemp("store"))
+def record(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return _record(request.param, tmp_path_factory.mktemp("store"))
 
 
 def _system(record: Record, name: str) -> SystemEntry:

@@ -38,8 +38,9 @@ def in_folder(kind: Kind) -> dict[str, str]:
         module = importlib.import_module(f"{package}.{path.stem}")
         for _, one in inspect.getmembers(module, inspect.isclass):
             own = one.__module__ == module.__name__ and issubclass(one, base) and not inspect.isabstract(one)
-            if own and isinstance(getattr(one, "name", None), str):
-                found[one.name] = f"{module.__name__}:{one.__name__}"
+            name = getattr(one, "name", None)
+            if own and isinstance(name, str):
+                found[name] = f"{module.__name__}:{one.__name__}"
     return found
 
 

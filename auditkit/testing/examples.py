@@ -87,7 +87,7 @@ def small_evidence(probes: tuple[Probe, ...], regime: Regime) -> Evidence | None
     return found if set(found.readings) == set(probes) else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class OffersNothing:
     """A recommender that answers NaN to everything: what a probe must survive.
 
