@@ -205,8 +205,9 @@ class Judged:
         return self.level.value < 0
 
 
-def _larger_error(reading: Reading, line: DoseLine) -> Reading:
-    return replace(reading, error=max(reading.error, line.residual_sd or 0.0))
+def _for_fail(reading: Reading, line: DoseLine, runs: int, golds: int) -> Reading:
+    """The reading with the scatter of the references about the curve, where that is larger than the Golds'."""
+    return replace(reading, error=max(reading.error, (line.residual_sd or 0.0) * float(np.sqrt(1 / runs + 1 / golds))))
 
 
 def read_system(yardstick: Yardstick, evidence: Evidence) -> Judged:
@@ -228,6 +229,7 @@ def read_system(yardstick: Yardstick, evidence: Evidence) -> Judged:
         raise NotApplicableError("the system answered none of the questions (its output is masked there)")
     level_line, pattern_line = yardstick.lines
     runs = scores.level[:, answered]
+    sizes = len(runs), len(background.rows("gold"))
     level = level_line.map(yardstick.scale(yardstick.scores.level, answered).read(runs))
     pattern = None
     if yardstick.has_pattern and scores.pattern is not None and yardstick.scores.pattern is not None:
@@ -237,7 +239,7 @@ def read_system(yardstick: Yardstick, evidence: Evidence) -> Judged:
     if spread is not None and not np.isfinite(spread.value):
         spread = None
     return Judged(
-        level, pattern, spread, _larger_error(level, level_line), pattern and _larger_error(pattern, pattern_line),
+        level, pattern, spread, _for_fail(level, level_line, *sizes), pattern and _for_fail(pattern, pattern_line, *sizes),
         float(answered.sum() / yardstick.judged.sum()), runs, answered,
     )  # fmt: skip
 

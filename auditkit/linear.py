@@ -10,8 +10,8 @@ from auditkit.statistics.likelihood import InOut, fit_in_out
 
 def fit_references(probe: Probe, signal: str, background: Evidence) -> tuple[InOut, Bools]:
     """Gaussians of the background's references at each point, and which points carry a contrast, bool [n_points]."""
-    reading = background.readings[probe]
-    fitted = fit_in_out(reading.values[signal], background.held[:, reading.unit])
+    reading, references = background.readings[probe], background.rows("reference")
+    fitted = fit_in_out(reading.values[signal][references], background.held[references][:, reading.unit])
     return fitted, fitted.usable
 
 

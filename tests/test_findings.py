@@ -106,7 +106,7 @@ def test_errors_for_fail_are_never_smaller(world: World, yardstick: Yardstick) -
     judged = read_system(yardstick, world.audited(world.gold()))
     residual = yardstick.lines[0].residual_sd
     assert residual is not None
-    assert judged.fail_level.error == max(judged.level.error, residual)
+    assert judged.fail_level.error == max(judged.level.error, residual * np.sqrt(1 + 1 / world.golds))
     assert judged.fail_pattern is not None
     assert judged.pattern is not None
     assert judged.fail_pattern.error >= judged.pattern.error

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -212,6 +213,7 @@ def test_threads_make_a_build_once(store: Store) -> None:
         with store.locked(ADDRESS):
             if not store.has(ADDRESS):
                 made.append(k)
+                time.sleep(0.05)
                 store.write(ADDRESS, ARRAYS, META)
 
     with ThreadPoolExecutor(8) as pool:
