@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner, canonical, digest_of
+from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner
 from auditkit.costs import Cost, measured
 from auditkit.data.dataset import Bools, Dataset, Features, Interactions
 from auditkit.deletion import NOBODY, DeletionRequest, Share
+from auditkit.digests import canonical, digest_of
 from auditkit.errors import StoreError
 from auditkit.record import Role
 from auditkit.store import Store

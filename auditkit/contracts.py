@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from enum import Flag, auto
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -18,7 +16,9 @@ from torch import Tensor, nn
 
 from auditkit.data.dataset import Bools, Dataset, Floats, Interactions, Ints
 from auditkit.deletion import DeletionRequest, Regime
-from auditkit.errors import NotApplicableError
+from auditkit.digests import digest_of
+from auditkit.errors import ConfigurationError, NotApplicableError
+from auditkit.training.options import Fit as Fit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,17 +30,13 @@ Side = Literal["user", "item"]
 
 @runtime_checkable
 class Recommender(Protocol):
-    """The least that can be audited: scores as served. Nothing to inherit."""
+    """The least that can be audited: scores as served, and the sizes of the id spaces. Nothing to inherit."""
 
     @property
-    def n_users(self) -> int:
-        """Size of the id space of users."""
-        ...
+    def n_users(self) -> int: ...  # noqa: D102 - said above
 
     @property
-    def n_items(self) -> int:
-        """Size of the id space of items."""
-        ...
+    def n_items(self) -> int: ...  # noqa: D102 - said above
 
     def score(self, users: Ints, *, branch: str | None = None) -> Tensor:
         """Scores of all items for each user, float [n_given_users, n_items]; higher is better.
@@ -48,33 +44,6 @@ class Recommender(Protocol):
         Never masked by history. NaN where an item is not offered.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a backbone is trained; every field is part of the procedure and of the report's protocol.
-
-    Attributes:
-        engine: `sgd` (compiled per-sample SGD, BPR-MF only), `adam` (torch, stacked members), `closed-form` (EASE).
-        epochs: passes, or the most of them when `patience` is set.
-        learning_rate: of the engine's rule.
-        l2: weight of the L2 term; its form is the backbone's (`l2_form` in the report's protocol).
-        batch: pairs per step (`adam`).
-        sampler: `shuffle` (every pair once an epoch) or `users` (users with replacement, then one of their items).
-        patience: evaluations without a better validation Recall@20 before stopping; None trains `epochs` passes.
-        every: epochs between evaluations.
-        valid: share of train held out by pair hash when the data has no validation part and `patience` is set.
-    """
-
-    engine: Literal["sgd", "adam", "closed-form"] = "adam"
-    epochs: int = 100
-    learning_rate: float = 1e-3
-    l2: float = 1e-4
-    batch: int = 2048
-    sampler: Literal["shuffle", "users"] = "shuffle"
-    patience: int | None = None
-    every: int = 5
-    valid: float = 0.0
 
 
 class Backbone(nn.Module, ABC):
@@ -88,6 +57,7 @@ class Backbone(nn.Module, ABC):
         stackable: every parameter has one row per user or per item (names starting with `user` or `item`), so that
             the model over the disjoint union of M data sets *is* M models trained at once.
         branches: branch (`id`, `visual`, `text`, ...) -> the names of its parameters.
+        engines: how it can be trained; the first is the default's.
         fit_defaults: how this backbone departs from the defaults of `Fit`.
         l2_form: the L2 term in words, for the report.
         Config: frozen dataclass of hyper-parameters.
@@ -96,6 +66,7 @@ class Backbone(nn.Module, ABC):
     name: ClassVar[str]
     stackable: ClassVar[bool] = False
     branches: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    engines: ClassVar[tuple[str, ...]] = ("adam",)
     fit_defaults: ClassVar[Mapping[str, Any]] = {}
     l2_form: ClassVar[str] = "none"
     Config: ClassVar[type[Any]]
@@ -197,26 +168,6 @@ class Backbone(nn.Module, ABC):
         return fit_adam(cls, members, recipe, device=device)
 
 
-def canonical(value: Any) -> Any:
-    """JSON-ready form of configurations, with sorted keys and plugin objects as name + fields."""
-    if is_dataclass(value) and not isinstance(value, type):
-        own = {f.name: canonical(getattr(value, f.name)) for f in fields(value)}
-        name = getattr(value, "name", None)
-        return {"name": name, **own} if isinstance(name, str) else own
-    if isinstance(value, Mapping):
-        return {str(k): canonical(value[k]) for k in sorted(value, key=str)}
-    if isinstance(value, list | tuple):
-        return [canonical(v) for v in value]
-    if isinstance(value, Flag):
-        return value.name
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def digest_of(*values: Any) -> str:
-    """SHA-256 of the canonical JSON of `values`."""
-    return hashlib.sha256(json.dumps(canonical(list(values)), sort_keys=True).encode()).hexdigest()
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How a system is trained, all resolved; its digest is the procedure that systems share.
@@ -253,6 +204,9 @@ class Recipe:
             (chosen.Config, dict(config or {}), f"backbone {backbone!r}"),
             (Fit, {**chosen.fit_defaults, **(fit or {})}, "recipe.fit"),
         )
+        if chosen_fit.engine not in chosen.engines:
+            able = " or ".join(chosen.engines)
+            raise ConfigurationError(f"recipe.fit: engine of {backbone!r} must be {able}, got {chosen_fit.engine!r}")
         return cls(backbone, asdict(resolved), chosen_fit, trainer)
 
     @cached_property

@@ -255,5 +255,5 @@ def select(
         raise ConfigurationError(f"select must be one of {', '.join(_ORDERS)}, got {how!r}")
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(_ORDERS[how](central, rng)[:wanted])
-    size = f"{share:g} of the {regime}s" if share is not None else f"{wanted} {regime}s"
+    size = f"{share:g} of the {regime}s" if share is not None else f"{wanted} {regime}{'s' if wanted > 1 else ''}"
     return DeletionRequest(regime, users[chosen], items[chosen], modalities, selection=f"{how}, {size}, seed {seed}")

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from auditkit.builds import System
-from auditkit.contracts import Probe, Recommender, digest_of
+from auditkit.contracts import Probe, Recommender
 from auditkit.data.dataset import Bools, Dataset, Floats, Ints
 from auditkit.deletion import DeletionRequest
+from auditkit.digests import digest_of
 from auditkit.errors import NotApplicableError
 
 # Retained and outside units are for comparison only; more of them cost time and change no verdict.

@@ -7,10 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from auditkit.contracts import Access, Attack, Scores, canonical
+from auditkit.contracts import Access, Attack, Scores
 from auditkit.crossing import LadderReading, check_needs, cross_score, lines, read_ladder, score_targets
 from auditkit.data.dataset import Bools, Floats
 from auditkit.deletion import Regime
+from auditkit.digests import canonical
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
 from auditkit.record import Estimate, Finding, Section
@@ -239,7 +240,8 @@ def read_system(yardstick: Yardstick, evidence: Evidence) -> Judged:
     if spread is not None and not np.isfinite(spread.value):
         spread = None
     return Judged(
-        level, pattern, spread, _for_fail(level, level_line, *sizes), pattern and _for_fail(pattern, pattern_line, *sizes),
+        level, pattern, spread, _for_fail(level, level_line, *sizes),
+        pattern and _for_fail(pattern, pattern_line, *sizes),
         float(answered.sum() / yardstick.judged.sum()), runs, answered,
     )  # fmt: skip
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from auditkit.builds import Given, System, Train, Unlearn
-from auditkit.contracts import Access, Attack, Recipe, Recommender, Unlearner, canonical, digest_of
+from auditkit.contracts import Access, Attack, Recipe, Recommender, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Share
+from auditkit.digests import canonical, digest_of
 from auditkit.errors import ConfigurationError
 from auditkit.findings import Rules
 from auditkit.plugins import attacks

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from auditkit.builds import System, Unlearn, Workshop
-from auditkit.contracts import canonical
 from auditkit.curves import curves, retained, rungs
+from auditkit.digests import canonical
 from auditkit.flow import Audited, Observations, Outcome
 from auditkit.plan import Plan
 from auditkit.record import (

@@ -31,6 +31,7 @@ class BPRMF(Backbone):
     name: ClassVar[str] = "bpr-mf"
     stackable: ClassVar[bool] = True
     branches: ClassVar[Mapping[str, tuple[str, ...]]] = {"id": ("user_table", "item_table")}
+    engines: ClassVar[tuple[str, ...]] = ("sgd", "adam")
     fit_defaults: ClassVar[Mapping[str, Any]] = {
         "engine": "sgd",
         "epochs": 60,

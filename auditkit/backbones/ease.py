@@ -27,6 +27,7 @@ class EASE(Backbone):
 
     name: ClassVar[str] = "ease"
     branches: ClassVar[Mapping[str, tuple[str, ...]]] = {"id": ("item_weights",)}
+    engines: ClassVar[tuple[str, ...]] = ("closed-form",)
     fit_defaults: ClassVar[Mapping[str, Any]] = {"engine": "closed-form"}
     l2_form: ClassVar[str] = "config.regularization times the squared Frobenius norm of B (fit.l2 is not used)"
 

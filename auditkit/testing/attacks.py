@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.testing import assert_array_equal
 
-from auditkit.contracts import Access, Attack, Needs, Probe, Scores, digest_of
+from auditkit.contracts import Access, Attack, Needs, Probe, Scores
 from auditkit.crossing import cross_score, score_targets
 from auditkit.data.dataset import Floats, Ints
+from auditkit.digests import digest_of
 from auditkit.evidence import Case, Evidence, Reading, Targets
 from auditkit.testing.examples import REGIMES, small_case, small_evidence
 

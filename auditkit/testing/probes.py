@@ -15,9 +15,10 @@ import pandas as pd
 import torch
 from numpy.testing import assert_array_equal
 
-from auditkit.contracts import Access, Backbone, Probe, digest_of
+from auditkit.contracts import Access, Backbone, Probe
 from auditkit.data.dataset import Floats
 from auditkit.deletion import Regime
+from auditkit.digests import digest_of
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case
 from auditkit.testing.examples import REGIMES, OffersNothing, small_case, small_systems

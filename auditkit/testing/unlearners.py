@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner, digest_of
+from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner
 from auditkit.data.dataset import Dataset, Floats, Ints
 from auditkit.deletion import DeletionRequest, Regime, select
+from auditkit.digests import digest_of
 from auditkit.plugins import backbones
 from auditkit.testing.examples import REGIMES, recipe_of, small_data, small_request, small_task
 from auditkit.utility import evaluate

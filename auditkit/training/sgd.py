@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from auditkit.contracts import Backbone, Fit
 from auditkit.data.dataset import Dataset
-from auditkit.errors import ConfigurationError
 from auditkit.training.bpr_kernel import train_epochs
 from auditkit.training.early_stopping import EarlyStopping, is_due, validation_recall, with_validation
 
@@ -26,9 +25,8 @@ def fit_member(model: Backbone, tables: tuple[torch.Tensor, torch.Tensor], data:
         seed: of the member's stream.
 
     Raises:
-        ConfigurationError: a field of `fit` is outside its domain, or nothing is there to validate on.
+        ConfigurationError: nothing is there to validate on.
     """
-    _check(fit)
     data = with_validation(data, fit)
     matrix = data.train.matrix(data.n_users, data.n_items)
     users = np.repeat(np.arange(data.n_users, dtype=np.int32), np.diff(matrix.indptr))
@@ -52,18 +50,3 @@ def fit_member(model: Backbone, tables: tuple[torch.Tensor, torch.Tensor], data:
     if best is not None:
         for view, kept in zip(views, best, strict=True):
             view[:] = kept
-
-
-def _check(fit: Fit) -> None:
-    problems = [
-        f"fit.{name} must be {domain}, got {value}"
-        for name, value, fine, domain in (
-            ("epochs", fit.epochs, fit.epochs >= 1, "1 or more"),
-            ("learning_rate", fit.learning_rate, fit.learning_rate > 0, "above 0"),
-            ("l2", fit.l2, fit.l2 >= 0, "0 or more"),
-            ("every", fit.every, fit.every >= 1, "1 or more"),
-        )
-        if not fine
-    ]
-    if problems:
-        raise ConfigurationError(problems)

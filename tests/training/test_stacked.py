@@ -155,10 +155,13 @@ def test_early_stopping_returns_the_best_epoch_whoever_the_companions_are() -> N
 
 
 def test_bad_fits_name_every_problem() -> None:
-    bad = recipe(engine="sgd", epochs=0, learning_rate=0.0, l2=-1.0, batch=0, every=0)
     with pytest.raises(ConfigurationError) as caught:
-        LightGCN.fit([(blocks(), 0)], bad, device="cpu")
-    assert len(caught.value.problems) == 6
+        recipe(epochs=0, learning_rate=0.0, l2=-1.0, batch=0, every=0, patience=0, valid=1.0)
+    assert len(caught.value.problems) == 7
+    with pytest.raises(ConfigurationError, match=r"fit\.engine must be 'adam' for lightgcn, got 'sgd'"):
+        LightGCN.fit([(blocks(), 0)], recipe(engine="sgd"), device="cpu")
+    with pytest.raises(ConfigurationError, match=r"engine of 'lightgcn' must be adam, got 'sgd'"):
+        Recipe.of("lightgcn", fit={"engine": "sgd"})
     with pytest.raises(ConfigurationError, match=r"set fit\.valid"):
         LightGCN.fit([(blocks(), 0)], recipe(patience=2), device="cpu")
 
