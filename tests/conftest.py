@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before torch is loaded: its idle threads would else spin against the other worker's.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import hypothesis
 import pandas as pd
 import pytest
+import torch
 
 from auditkit.builds import Workshop
 from auditkit.contracts import Recipe
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest, select
 from auditkit.store import Store
+
+# The tensors of tests are tiny: a second thread costs more than it brings.
+torch.set_num_threads(1)
 
 # Other work on the machine must not fail a test: examples have no deadline.
 hypothesis.settings.register_profile("auditkit", deadline=None, print_blob=True)

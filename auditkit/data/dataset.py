@@ -179,7 +179,7 @@ class Dataset:
     Attributes:
         name: for people; not part of the digest.
         n_users, n_items: sizes of the id spaces; ids without interactions are allowed.
-        train, valid, test: the parts; train and test, train and valid share no pair.
+        train, valid, test: the parts; readers keep a pair that stands in two parts in the earlier one.
         features: modality -> `Features`, each with n_items rows.
     """
 
