@@ -59,7 +59,17 @@ def audit(
     else:
         plan, home = _plan(data, request, recipe, unlearners, given, settings), ".auditkit"
     place = None if out is None else Path(out)
-    return run_audit(plan, out=place, store=Path(store if store is not None else home), progress=progress)
+    return audit_plan(plan, out=place, store=Path(store if store is not None else home), progress=progress)
+
+
+def audit_plan(plan: Plan, *, out: Path | None, store: Path, progress: Progress = silent) -> Record:
+    """Audit a plan and write report.json, units.parquet and report.html into `out` (None: nothing is written)."""
+    from auditkit.reports.html import write
+
+    record = run_audit(plan, out=out, store=store, progress=progress)
+    if out is not None:
+        write(record, out / "report.html")
+    return record
 
 
 def _plan(

@@ -113,14 +113,11 @@ def audit(
 
 
 def _audited(plan: Plan, out: Path, store: Path, *, quiet: bool) -> Record:
-    from auditkit.flow import audit as run_audit
-    from auditkit.reports.html import write
+    from auditkit.api import audit_plan
     from auditkit.talk import Talk
 
     with Talk(quiet=quiet) as talk:
-        record = run_audit(plan, out=out, store=store, progress=talk)
-        write(record, out / "report.html")
-    return record
+        return audit_plan(plan, out=out, store=store, progress=talk)
 
 
 def _print_plan(plan: Plan, store: Path) -> None:

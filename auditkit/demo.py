@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from auditkit.api import audit_plan
 from auditkit.builds import Progress
 from auditkit.contracts import Recipe
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import Regime, select
-from auditkit.flow import audit
 from auditkit.plan import Method, Settings, make_plan
 from auditkit.plugins import unlearners
 from auditkit.record import Record, SystemEntry
@@ -55,8 +55,6 @@ def run_demo(out: Path, *, quick: bool, progress: Progress) -> tuple[str, bool]:
     Returns:
         The table with where the reports are, and whether every verdict is the expected one.
     """
-    from auditkit.reports.html import write
-
     regimes: tuple[Regime, ...] = ("interaction",) if quick else ("interaction", "user", "item")
     data = Dataset.synthetic(n_users=900, n_items=800, n_interactions=80_000)
     lines: list[Line] = []
@@ -64,7 +62,6 @@ def run_demo(out: Path, *, quick: bool, progress: Progress) -> tuple[str, bool]:
     for regime in regimes:
         folder = out if quick else out / regime
         record = _audit_one(data, regime, quick, folder, out / ".auditkit", progress)
-        write(record, folder / "report.html")
         places.append(str(folder / "report.html"))
         lines += [Line(regime, s) for s in record.systems if s.role == "unlearned"]
     table = "\n".join([line.text() for line in lines] + [f"report: {place}" for place in places])
@@ -77,4 +74,4 @@ def _audit_one(data: Dataset, regime: Regime, quick: bool, folder: Path, store: 
         data, select(data, regime, share=_SHARE), Recipe.of("bpr-mf"), methods,
         settings=Settings(profile="quick" if quick else "standard"), split="random per user, drawn with the data",
     )  # fmt: skip
-    return audit(plan, out=folder, store=store, progress=progress)
+    return audit_plan(plan, out=folder, store=store, progress=progress)

@@ -12,12 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+from auditkit.api import audit_plan
 from auditkit.demo import FORBIDDEN
-from auditkit.flow import audit
 from auditkit.plan import Method
 from auditkit.plugins import unlearners
 from auditkit.record import SystemEntry
-from auditkit.reports.html import write
 from auditkit.talk import Talk
 from benchmarks.common import parser, plan_of
 
@@ -45,9 +44,7 @@ def main() -> None:
         plan = plan_of(chosen, [Method(unlearners()[name]()) for name in FORBIDDEN])
         folder = Path(chosen.out) / regime if chosen.out else None
         with Talk() as talk:
-            record = audit(plan, out=folder, store=Path(chosen.store), progress=talk)
-        if folder:
-            write(record, folder / "report.html")
+            record = audit_plan(plan, out=folder, store=Path(chosen.store), progress=talk)
         systems = [s for s in record.systems if s.role == "unlearned"]
         print("\n".join(_line(regime, s) for s in systems))
         wrong += sum(s.verdict == FORBIDDEN[s.name] for s in systems)

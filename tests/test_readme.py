@@ -22,6 +22,7 @@ def test_the_python_example_audits_a_recommender_and_an_unlearner_of_ones_own(tm
     record = Record.read(tmp_path / "report" / "report.json")
     assert record.verdict == "FAIL", "noise on a user's vector does not forget a pair"
     assert done.stdout.startswith("FAIL")
+    assert (tmp_path / "report" / "report.html").is_file()
 
 
 def test_the_commands_it_names_exist() -> None:
