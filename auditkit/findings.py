@@ -107,8 +107,19 @@ class Yardstick:
 
     @property
     def has_pattern(self) -> bool:
-        """The pattern applies: the attack has one and enough points carry weight."""
-        return self.scores.pattern is not None and self.scores.n_points >= MIN_POINTS_PATTERN
+        """The pattern applies: the attack has one, enough points carry weight, and the original stands out in it."""
+        return not self.without_pattern
+
+    @cached_property
+    def without_pattern(self) -> str:
+        """Why there is no pattern to read, empty where there is one."""
+        if self.scores.pattern is None:
+            return "the attack has no pattern"
+        if self.scores.n_points < MIN_POINTS_PATTERN:
+            return f"it needs {MIN_POINTS_PATTERN} points and the request has {self.scores.n_points}"
+        if not self.scale(self.scores.pattern, self.judged).power.bounds(self.rules.alpha)[0] > 0:
+            return "the original's pattern does not stand out from the Golds'"
+        return ""
 
     @property
     def has_spread(self) -> bool:
@@ -131,15 +142,14 @@ class Yardstick:
 
     @cached_property
     def attainable(self) -> float | None:
-        """Smallest margin at which 90% of fresh Golds would PASS; None without power."""
-        if not self.power or self.scores.pattern is None:
+        """Smallest margin at which 90% of fresh Golds would PASS; None where none can."""
+        if not self.power or self.scores.pattern is None or not self.has_pattern:
             return None
         level = self.scale(self.scores.level, self.judged).gold_doses * self.lines[0].slope(0.0)
         pattern = self.scale(self.scores.pattern, self.judged).gold_doses * self.lines[1].slope(0.0)
         return _finite(
             attainable_margin(
-                level, pattern if self.has_pattern else None,
-                self.spread_scale(self.judged) if self.has_spread else None,
+                level, pattern, self.spread_scale(self.judged) if self.has_spread else None,
                 alpha=self.rules.alpha, rng=np.random.default_rng(self.rules.seed),
             )
         )  # fmt: skip
@@ -281,13 +291,10 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
     p = float(np.min(holm(np.array(list(p_values.values())))))
     base = blank_finding(yardstick.attack, rules, section=_section(yardstick, judged, p), note=_note(yardstick, judged))
     t_method = f"t interval over {len(yardstick.background.rows('gold'))} Golds, {runs} run{'s' if runs > 1 else ''}"
-    few_points = (
-        f"needs {MIN_POINTS_PATTERN} points" if yardstick.scores.pattern is not None else "the attack has no pattern"
-    )
     return base.model_copy(
         update={
             "residual_dose": _dose_estimate(judged.level, rules, runs, t_method, ""),
-            "pattern": _dose_estimate(judged.pattern, rules, runs, t_method, few_points),
+            "pattern": _dose_estimate(judged.pattern, rules, runs, t_method, yardstick.without_pattern),
             "spread": _dose_estimate(judged.spread, rules, runs, f"{t_method}, log scale", yardstick.without_spread),
             **_against_golds(yardstick, judged),
             "n_units": int(judged.units.sum()), "n_points": yardstick.scores.n_points,
@@ -326,7 +333,8 @@ def _section(yardstick: Yardstick, judged: Judged, p: float) -> Section:
         return "inconclusive"
     if p < rules.alpha / 2:
         return "over_forgotten" if judged.below else "leak"
-    return "clean" if judged.inside(rules.margin, rules.alpha) and judged.coverage == 1 else "inconclusive"
+    whole = judged.coverage == 1 and (judged.pattern is not None or yardstick.scores.pattern is None)
+    return "clean" if whole and judged.inside(rules.margin, rules.alpha) else "inconclusive"
 
 
 def _note(yardstick: Yardstick, judged: Judged) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 
 from auditkit.findings import Judged, Rules, Yardstick
 from auditkit.record import Depth, Finding, Verdict
-from auditkit.statistics.dose import MIN_POINTS_PATTERN
 from auditkit.statistics.multiplicity import holm
 
 MIN_RUNS_WITHOUT_SPREAD = 3
@@ -104,10 +103,7 @@ def _doubts(
             f"the system answered {primary.coverage:.1%} of the units; a masked answer shows nothing about the weights"
         )
     if primary.pattern is None:
-        doubts.append(
-            f"the pattern needs {MIN_POINTS_PATTERN} points, the request has {yardstick.scores.n_points}; "
-            "a larger request settles it"
-        )
+        doubts.append(f"the pattern is not shown: {yardstick.without_pattern}; a larger request may settle it")
     if primary.spread is None and runs < MIN_RUNS_WITHOUT_SPREAD:
         doubts.append(
             f"the spread is not shown ({yardstick.without_spread}), so {MIN_RUNS_WITHOUT_SPREAD} runs of the unlearner "

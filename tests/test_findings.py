@@ -191,7 +191,7 @@ def test_pattern_needs_20_points_and_spread_20_units(
     assert (yardstick.has_pattern, yardstick.has_spread) == (has_pattern, has_spread)
     found, judged = finding(yardstick, world.audited(world.gold()))
     assert (judged.pattern is not None, judged.spread is not None) == (has_pattern, has_spread)
-    assert found.pattern.note == ("" if has_pattern else "needs 20 points")
+    assert found.pattern.note == ("" if has_pattern else "it needs 20 points and the request has 19")
     assert found.spread.note == ("" if has_spread else "needs 20 units")
 
 

@@ -192,7 +192,20 @@ def test_too_few_points_cannot_pass() -> None:
     few = World(n_units=15, strength=20.0, references=32)
     ruling = judge(few, *(few.gold() for _ in range(3)), margin=0.9)
     assert ruling.verdict == "INCONCLUSIVE"
-    assert any("the pattern needs 20 points, the request has 15" in reason for reason in ruling.reasons)
+    wanted = "the pattern is not shown: it needs 20 points and the request has 15"
+    assert any(wanted in reason for reason in ruling.reasons)
+
+
+def test_a_pattern_that_the_original_does_not_show_cannot_pass_or_fail_anybody() -> None:
+    """Every pair gains alike, so the pattern's scale has no length and its readings mean nothing."""
+    flat = World(n_units=400, strength=3.0)
+    object.__setattr__(flat, "gain", np.full(400, 3.0))
+    gold = judge(flat, flat.gold())
+    assert gold.verdict == "INCONCLUSIVE"
+    assert any("the original's pattern does not stand out" in reason for reason in gold.reasons)
+    original = judge(flat, flat.original())
+    assert original.verdict == "FAIL"
+    assert not any("pattern of" in reason for reason in original.reasons)
 
 
 # --- other attacks, controls, direct checks ---------------------------------------------------------------------
