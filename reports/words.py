@@ -222,9 +222,10 @@ def margin(record: Record) -> str:
     fixed = f"The margin is {numbers.number(policy.margin, 2)} on the dose scale at level {policy.alpha:g}"
     if attainable is None:
         return f"{fixed}; the attainable margin was not measured."
-    reach = "could be met" if attainable <= policy.margin else "can hardly be met, even by a true Gold"
+    enough = attainable <= policy.margin
+    often = "at least nine in ten" if enough else "fewer than nine in ten"
     least = numbers.number(attainable)
-    return f"{fixed}. Golds differ enough to allow margins from {least}, so this one {reach}."
+    return f"{fixed}. {often.capitalize()} true Golds would pass it in one run; nine in ten pass from {least} on."
 
 
 def verdict_of(record: Record) -> str:
