@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -47,11 +48,14 @@ class LightGCN(Backbone):
             factors: width of the vectors.
             layers: propagation steps K; 0 is matrix factorization.
             init_scale: standard deviation of the normal start.
+            init: `normal`, or `xavier`: uniform within sqrt(6 / (rows + factors)) (Glorot and Bengio, AISTATS 2010),
+                whatever `init_scale` says.
         """
 
         factors: int = 64
         layers: int = 3
         init_scale: float = 0.1
+        init: Literal["normal", "xavier"] = "normal"
 
         def __post_init__(self) -> None:
             problems = []
@@ -69,11 +73,16 @@ class LightGCN(Backbone):
         self.graph = Propagation(data)
 
     def start(self, rng: np.random.Generator) -> None:
-        """Normal tables of scale `init_scale`, float32 [n_users, factors] and [n_items, factors]."""
-        scale = np.float32(self.config.init_scale)
+        """Tables as `init` says, float32 [n_users, factors] and [n_items, factors]."""
         for name, rows in (("user_table", self.n_users), ("item_table", self.n_items)):
-            drawn = rng.standard_normal((rows, self.config.factors), np.float32) * scale
-            self.register_parameter(name, nn.Parameter(torch.from_numpy(drawn)))
+            self.register_parameter(name, nn.Parameter(torch.from_numpy(self._drawn(rows, rng))))
+
+    def _drawn(self, rows: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        size = (rows, self.config.factors)
+        if self.config.init == "normal":
+            return rng.standard_normal(size, np.float32) * np.float32(self.config.init_scale)
+        bound = np.float32(np.sqrt(6 / sum(size)))
+        return (2 * rng.random(size, np.float32) - 1) * bound
 
     def embed(self, branch: str | None = None) -> tuple[Tensor, Tensor]:
         """Propagated user and item vectors; `id` is the only branch."""

@@ -98,3 +98,12 @@ def test_config_names_every_problem() -> None:
     with pytest.raises(ConfigurationError) as caught:
         LightGCN.Config(factors=0, layers=-1, init_scale=0.0)
     assert len(caught.value.problems) == 3
+
+
+def test_the_xavier_start_is_uniform_within_its_bound() -> None:
+    data = random_data(n_users=400, n_items=300)
+    model = LightGCN(data, LightGCN.Config(factors=16, init="xavier"), rng=np.random.default_rng(3))
+    for table, rows in ((model.user_table, 400), (model.item_table, 300)):
+        bound = np.sqrt(6 / (rows + 16))
+        assert table.abs().max() <= bound
+        np.testing.assert_allclose(table.detach().std().item(), bound / np.sqrt(3), rtol=0.05)
