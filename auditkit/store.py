@@ -94,6 +94,8 @@ class Store:
     def _fill(folder: Path, address: str, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         (folder / _ARRAYS).write_bytes(blob)
+        # A scratch folder is its owner's alone; a store is shared.
+        folder.chmod(0o755)
         described = {**meta, "address": address}
         described["sha256"] = _digest(described, blob)
         (folder / _META).write_text(json.dumps(described, indent=1, sort_keys=True), encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from auditkit.backbones.bpr_mf import BPRMF
-from auditkit.builds import Build, Given, System, Train, Unlearn, Workshop, build, make, missing, read
+from auditkit.builds import Build, Given, System, Train, Unlearn, Workshop, _warmed, build, make, missing, read
 from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Share, select
@@ -331,3 +331,9 @@ def test_recipes_are_checked_as_a_whole() -> None:
         "recipe.fit: epochs must be int, got 'many'",
     )
     assert Recipe.of("bpr-mf", {"factors": 64}).digest == Recipe.of("bpr-mf").digest
+
+
+@pytest.mark.parametrize("name", ["bpr-mf", "lightgcn", "ease"])
+def test_every_backbone_can_be_warmed_up(name: str) -> None:
+    recipe = Recipe.of(name)
+    _warmed(recipe.backbone, recipe.fit.engine, "cpu")
