@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from auditkit.contracts import Attack, Needs, Probe, Scores
+from auditkit.contracts import Needs, Probe
 from auditkit.deletion import Regime
-from auditkit.evidence import Evidence, Targets
-from auditkit.linear import linear_scores
+from auditkit.linear import LinearAttack
 from auditkit.probes import Pairs
 
 
 @dataclass(frozen=True)
-class LiraLinear(Attack):
+class LiraLinear(LinearAttack):
     """LiRA with one variance for IN and OUT at each point, which makes the log-likelihood ratio linear in the signal.
 
     Reference: Carlini et al., arXiv 2112.03570 (online LiRA); the linear case is Fisher's discriminant.
@@ -37,6 +36,7 @@ class LiraLinear(Attack):
         """Score signals at the pairs."""
         return (Pairs(),)
 
-    def score(self, targets: Targets, background: Evidence) -> Scores:
-        """Sums over a unit's pairs of w (signal - middle) and (w - mean w)(signal - middle)."""
-        return linear_scores(Pairs(), self.signal, targets, background)
+    @property
+    def read_signal(self) -> str:
+        """As chosen."""
+        return self.signal

@@ -79,6 +79,7 @@ class AuditTable(_Table):
     golds: int | None = Field(None, ge=2)
     references: int | None = Field(None, ge=4)
     originals: int = Field(2, ge=1)
+    tune: float = Field(0.0, ge=0, le=0.5)
     seed: int = Field(0, ge=0)
     device: str = "cpu"
     access: tuple[Literal["lists", "scores", "new-users", "new-items", "weights"], ...] | None = None
@@ -90,6 +91,7 @@ class PolicyTable(_Table):
 
     margin: float | None = Field(None, gt=0, lt=1)
     alpha: float = Field(0.05, gt=0, lt=0.5)
+    min_power: float = Field(0.8, ge=0, lt=1)
     primary: str | None = None
 
 
@@ -261,7 +263,8 @@ def _settings(config: AuditConfig, profile: str | None) -> Any:
     return Settings(
         profile=profile or table.profile,  # type: ignore[arg-type]
         golds=table.golds, references=table.references, originals=table.originals, margin=policy.margin,
-        alpha=policy.alpha, primary=policy.primary, seed=table.seed, device=table.device,
+        alpha=policy.alpha, min_power=policy.min_power, primary=policy.primary, tune=table.tune, seed=table.seed,
+        device=table.device,
         access=ALL_ACCESS if table.access is None else _access(table.access),
     )  # fmt: skip
 
@@ -318,11 +321,14 @@ device = "cpu"
 # golds = 8                 # override the profile
 # references = 32
 # originals = 2
+# tune = 0                  # up to 0.5: share of the request's clusters (its users, or items) that choices are tuned on
+                            # and that are not judged; each part needs 20 units
 # access = ["scores"]       # what the auditor can reach: lists, scores, new-users, new-items, weights
 # store = ".auditkit"       # where trained systems are kept; nothing is trained twice
 
 [policy]
 alpha = 0.05                # of the one-sided bounds
+min_power = 0.8             # nothing passes where a system that holds half of the units is found less surely than this
 # margin = 0.10             # largest residue that counts as forgotten; default depends on regime and profile
-# primary = "lira-linear"   # the one attack that can PASS a system; default depends on the regime
+# primary = "lira-linear"   # the one attack that can PASS a system; default: lira-linear for interactions, else fold-in
 """

@@ -21,6 +21,8 @@ from auditkit.statistics.intervals import Interval
 from auditkit.statistics.roc import auc_clustered
 
 _BLIND_BAND = (0.45, 0.55)
+# Of a request that names one person nobody can hold a half, and of a few units a random half may be nearly nothing.
+_LEAST_HALF = 0.25
 
 
 def check_controls(
@@ -79,8 +81,15 @@ def _half(primary: Yardstick, background: Evidence) -> Control:
         "INCONCLUSIVE: a system that holds half of the units is not found, so the audit has no power on this request"
     )
     expected = "a system that still holds a random half is found: lower bound of its level above 0"
+    half = _named(background, "half-erased")
+    scale = primary.scale(primary.scores.level, primary.judged)
+    dose = scale.effective(half.held[0, primary.judged].astype(np.float64))
+    if primary.power and dose < _LEAST_HALF:
+        n = int(primary.judged.sum())
+        observed = f"not applicable: the half of {n} unit{'s' if n > 1 else ''} holds {dose:.2f} of the dose"
+        return Control(name="half-erased", expected=expected, observed=observed, ok=True, consequence=consequence)
     try:
-        reading = read_system(primary, _named(background, "half-erased")).level
+        reading = read_system(primary, half).level
     except NotApplicableError as reason:
         return Control(name="half-erased", expected=expected, observed=str(reason), ok=False, consequence=consequence)
     low = reading.bounds(primary.rules.alpha)[0]
@@ -95,7 +104,7 @@ def blind_auc(case: Case) -> Interval:
 
     A logistic regression on the logarithms and their product, predicted out of fold by user; interval by cluster.
     """
-    units = case.units[case.units["group"].isin(["forget", "outside"])]
+    units = case.units[case.judged & case.units["group"].isin(["forget", "outside"])]
     # Degrees in the retain set: a forgotten pair would count itself, and a test pair would not.
     kept = case.retain.train
     activity = np.bincount(kept.users, minlength=case.data.n_users)[units["user"].to_numpy()]

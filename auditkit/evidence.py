@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ from auditkit.data.dataset import Bools, Dataset, Floats, Ints
 from auditkit.deletion import DeletionRequest
 from auditkit.digests import digest_of
 from auditkit.errors import NotApplicableError
+from auditkit.splitting import clusters_of, split_of, tune_clusters
 
 # Retained and outside units are for comparison only; more of them cost time and change no verdict.
 _MOST_COMPARED = 2000
@@ -40,6 +41,11 @@ class Case:
     def forget(self) -> Bools:
         """Which units the request names, bool [n_units]."""
         return np.asarray(self.units["group"] == "forget")
+
+    @cached_property
+    def judged(self) -> Bools:
+        """Which units, of any group, a verdict and its figures may use, bool [n_units]; no choice was tuned on them."""
+        return np.asarray(self.units["split"] == "judge")
 
     @cached_property
     def retain(self) -> Dataset:
@@ -86,8 +92,19 @@ def _compared(data: Dataset, request: DeletionRequest, rng: np.random.Generator)
     return [_frame(ids, anyone, "retain") if request.regime == "user" else _frame(anyone, ids, "retain")]
 
 
-def make_case(data: Dataset, request: DeletionRequest, *, seed: int) -> Case:
-    """Lay out the units of an audit; with nothing tuned, all of them are for judging."""
+def make_case(data: Dataset, request: DeletionRequest, *, seed: int, tune: float = 0.0) -> Case:
+    """Lay out the units of an audit.
+
+    Args:
+        data: the original data.
+        request: what must be forgotten.
+        seed: of the units to compare with, and of the clusters to tune on.
+        tune: share of the request's clusters whose units choices are tuned on, in [0, .5]; with 0 all units are judged.
+
+    Raises:
+        DataError: the request does not fit the data.
+        ConfigurationError: so few units are left to tune on or to judge that neither works (see `tune_clusters`).
+    """
     request.check(data)
     rng = np.random.default_rng([seed, 1])
     units = pd.concat(
@@ -98,8 +115,8 @@ def make_case(data: Dataset, request: DeletionRequest, *, seed: int) -> Case:
     popularity = np.append(np.bincount(data.train.items, minlength=data.n_items), 0)
     # Index -1 is "any" and reads the appended zero.
     units["activity"], units["popularity"] = activity[users], popularity[items]
-    units["cluster"] = np.where(users >= 0, users, items)
-    units["split"] = "judge"
+    units["cluster"] = clusters_of(users, items)
+    units["split"] = split_of(units["cluster"].to_numpy(), tune_clusters(request, tune, seed))
     return Case(data, request, units)
 
 
@@ -125,6 +142,14 @@ class Reading:
     def take(self, systems: Ints) -> Reading:
         """The same questions, some systems' answers."""
         return Reading(self.points, {name: v[systems] for name, v in self.values.items()}, self.n_units)
+
+    def of_units(self, units: Bools) -> Reading:
+        """Only the questions about some units, bool [n_units]; unit numbers stay."""
+        kept = units[self.unit]
+        if kept.all():
+            return self
+        points = self.points[kept].reset_index(drop=True)
+        return Reading(points, {name: v[:, kept] for name, v in self.values.items()}, self.n_units)
 
     def sums(self, values: Floats) -> Floats:
         """Sum over each unit's points, float64 [n_systems, n_units]; NaN for units with no points or a NaN point."""
@@ -177,6 +202,11 @@ class Evidence:
             tuple(self.systems[k] for k in rows), self.units, self.seen[rows], self.held[rows],
             {probe: reading.take(rows) for probe, reading in self.readings.items()},
         )  # fmt: skip
+
+    def of_split(self, split: str) -> Evidence:
+        """The same systems with the answers about units of one split: what judges never sees what was tuned on."""
+        units = np.asarray(self.units["split"] == split)
+        return replace(self, readings={probe: reading.of_units(units) for probe, reading in self.readings.items()})
 
     def rows(self, *roles: str) -> Ints:
         """Positions of the systems in these roles."""

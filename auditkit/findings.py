@@ -23,10 +23,10 @@ from auditkit.statistics.dose import (
     Reading,
     SpreadReading,
     SpreadScale,
-    attainable_margin,
 )
 from auditkit.statistics.intervals import Interval
 from auditkit.statistics.multiplicity import holm
+from auditkit.statistics.power import attainable_margin
 from auditkit.statistics.roc import auc_clustered, tpr_at_fpr
 
 _FPRS = (0.01, 0.001)
@@ -43,6 +43,7 @@ class Rules:
         primary: name of the attack that alone can PASS a system.
         allowed: what the auditor can reach.
         seed: of the simulation of the attainable margin.
+        min_power: smallest acceptable power to find a system that holds half of the units; below it nothing can PASS.
     """
 
     regime: Regime
@@ -51,6 +52,7 @@ class Rules:
     primary: str
     allowed: Access
     seed: int
+    min_power: float = 0.8
 
 
 def estimate(interval: Interval, **more: object) -> Estimate:
@@ -98,12 +100,33 @@ class Yardstick:
         return values[self.background.rows(role)][:, units]
 
     def scale(self, values: Floats, units: Bools) -> LinearScale:
-        """The linear scale on some units."""
+        """The linear scale on some units; `values` are the scores' level or pattern."""
+        if units is self.judged:
+            return self._level if values is self.scores.level else self._pattern
+        return self._make(values, units)
+
+    def _make(self, values: Floats, units: Bools) -> LinearScale:
         return LinearScale(self.rows(values, "gold", units), self.rows(values, "original", units))
+
+    @cached_property
+    def _level(self) -> LinearScale:
+        return self._make(self.scores.level, self.judged)
+
+    @cached_property
+    def _pattern(self) -> LinearScale:
+        assert self.scores.pattern is not None
+        return self._make(self.scores.pattern, self.judged)
 
     def spread_scale(self, units: Bools) -> SpreadScale:
         """The spread scale on some units."""
+        return self._spread if units is self.judged else self._make_spread(units)
+
+    def _make_spread(self, units: Bools) -> SpreadScale:
         return SpreadScale(self.rows(self.scores.level, "gold", units), self.rows(self.scores.level, "original", units))
+
+    @cached_property
+    def _spread(self) -> SpreadScale:
+        return self._make_spread(self.judged)
 
     @property
     def has_pattern(self) -> bool:
@@ -141,18 +164,21 @@ class Yardstick:
         )
 
     @cached_property
-    def attainable(self) -> float | None:
-        """Smallest margin at which 90% of fresh Golds would PASS; None where none can."""
+    def null_readings(self) -> tuple[Floats, Floats, SpreadScale | None] | None:
+        """Level and pattern of the Golds, float64 [S] each, and the spread's scale; None where no system can PASS."""
         if not self.power or self.scores.pattern is None or not self.has_pattern:
             return None
         level = self.scale(self.scores.level, self.judged).gold_doses * self.lines[0].slope(0.0)
         pattern = self.scale(self.scores.pattern, self.judged).gold_doses * self.lines[1].slope(0.0)
-        return _finite(
-            attainable_margin(
-                level, pattern, self.spread_scale(self.judged) if self.has_spread else None,
-                alpha=self.rules.alpha, rng=np.random.default_rng(self.rules.seed),
-            )
-        )  # fmt: skip
+        return level, pattern, self.spread_scale(self.judged) if self.has_spread else None
+
+    @cached_property
+    def attainable(self) -> float | None:
+        """Smallest margin at which 90% of fresh Golds would PASS; None where none can."""
+        if self.null_readings is None:
+            return None
+        rng = np.random.default_rng(self.rules.seed)
+        return _finite(attainable_margin(*self.null_readings, alpha=self.rules.alpha, rng=rng))
 
 
 def calibrate(attack: Attack, background: Evidence, rules: Rules) -> Yardstick:
@@ -231,16 +257,26 @@ def read_system(yardstick: Yardstick, evidence: Evidence) -> Judged:
     Raises:
         NotApplicableError: it answered none of the judged units.
     """
-    attack, background = yardstick.attack, yardstick.background
+    attack = yardstick.attack
     if any(probe not in evidence.readings for probe in attack.probes):
         raise NotApplicableError(f"the system cannot be asked its probe {', '.join(p.name for p in attack.probes)}")
-    scores = score_targets(attack, evidence, background)
+    return read_scores(yardstick, score_targets(attack, evidence, yardstick.background))
+
+
+def read_scores(yardstick: Yardstick, scores: Scores) -> Judged:
+    """Read one system from the scores of its runs under the yardstick's background.
+
+    Raises:
+        NotApplicableError: it answered none of the judged units.
+    """
     answered = yardstick.judged & np.isfinite(scores.level).all(0)
+    if answered.sum() == yardstick.judged.sum():
+        answered = yardstick.judged
     if not answered.any():
         raise NotApplicableError("the system answered none of the questions (its output is masked there)")
     level_line, pattern_line = yardstick.lines
     runs = scores.level[:, answered]
-    sizes = len(runs), len(background.rows("gold"))
+    sizes = len(runs), len(yardstick.background.rows("gold"))
     level = level_line.map(yardstick.scale(yardstick.scores.level, answered).read(runs))
     pattern = None
     if yardstick.has_pattern and scores.pattern is not None and yardstick.scores.pattern is not None:
@@ -285,8 +321,13 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
     Raises:
         NotApplicableError: the system answered none of the questions.
     """
-    rules, judged = yardstick.rules, read_system(yardstick, evidence)
-    runs = len(evidence.systems)
+    judged = read_system(yardstick, evidence)
+    return conclude(yardstick, judged).model_copy(update=_against_golds(yardstick, judged)), judged
+
+
+def conclude(yardstick: Yardstick, judged: Judged) -> Finding:
+    """The finding that a verdict rests on: doses with their intervals, section and p-value."""
+    rules, runs = yardstick.rules, len(judged.runs)
     p_values = judged.p_values(rules.margin)
     p = float(np.min(holm(np.array(list(p_values.values())))))
     base = blank_finding(yardstick.attack, rules, section=_section(yardstick, judged, p), note=_note(yardstick, judged))
@@ -296,14 +337,13 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
             "residual_dose": _dose_estimate(judged.level, rules, runs, t_method, ""),
             "pattern": _dose_estimate(judged.pattern, rules, runs, t_method, yardstick.without_pattern),
             "spread": _dose_estimate(judged.spread, rules, runs, f"{t_method}, log scale", yardstick.without_spread),
-            **_against_golds(yardstick, judged),
             "n_units": int(judged.units.sum()), "n_points": yardstick.scores.n_points,
             "n_golds": len(yardstick.background.rows("gold")),
             "n_references": len(yardstick.background.rows("reference")),
             "attainable_margin": yardstick.attainable, "p_value": p if yardstick.power else None,
             "coverage": judged.coverage,
         }
-    ), judged  # fmt: skip
+    )  # fmt: skip
 
 
 def attempt(attack: Attack, yardstick: Yardstick, evidence: Evidence, rules: Rules) -> tuple[Finding, Judged | None]:
@@ -323,7 +363,7 @@ def blank_finding(attack: Attack, rules: Rules, *, section: Section, note: str) 
     return Finding(
         attack=attack.name, parameters=described, access=[flag.name or "" for flag in attack.access],
         primary=attack.name == rules.primary, counts=rules.regime in attack.fails_in or attack.name == rules.primary,
-        section=section, note=note, epsilon_low=Estimate(note="not measured by this version"),
+        section=section, note=note,
     )  # fmt: skip
 
 

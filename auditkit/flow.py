@@ -6,22 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from auditkit.builds import Progress, System, Workshop, build, make
 from auditkit.contracts import Attack, Probe, Recommender
 from auditkit.controls import check_controls
 from auditkit.costs import Cost
-from auditkit.data.dataset import Floats
+from auditkit.disclosure import epsilon_low
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case, Evidence, fix_points, make_case, observe
 from auditkit.findings import Judged, Yardstick, attempt, blank_finding, calibrate
 from auditkit.judge import Ruling, rule
 from auditkit.plan import Plan, audited_systems, background_systems
-from auditkit.record import Control, Finding, Record
+from auditkit.record import Control, Finding, Record, Settle
+from auditkit.resolution import power_at_half, settle
 from auditkit.serving import Serving, inspect_serving, served_finding
+from auditkit.statistics.units import UnitTests
 from auditkit.store import Store
+from auditkit.unit_table import unit_table, unit_tests
 from auditkit.usefulness import Usefulness, measure_usefulness
 
 
@@ -48,14 +50,38 @@ class Observations:
 
 @dataclass(frozen=True, eq=False)
 class Audited:
-    """One method under test with everything found of it."""
+    """One method under test with everything found of it; `tests` are of its units, None without a primary reading."""
 
     method: str
     systems: tuple[System, ...]
     observed: Observations
     findings: list[Finding]
     primary: Judged | None
+    tests: UnitTests | None
     ruling: Ruling
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What every audited system is laid on, complete before the first of them is probed.
+
+    Attributes:
+        yardsticks: attack -> calibrated on the units that are judged.
+        refusals: attacks that do not apply, with the finding that says why.
+        primary: yardstick of the primary attack, None where it does not apply.
+        controls: checks of the audit itself.
+        broken: control -> what it means for verdicts.
+        settled_by: what would make the margin attainable in one run; None where it is, or where nothing can be said.
+        tuned: the background's answers about the units that choices are tuned on; None with nothing tuned.
+    """
+
+    yardsticks: dict[Attack, Yardstick]
+    refusals: dict[Attack, Finding]
+    primary: Yardstick | None
+    controls: list[Control]
+    broken: dict[str, str]
+    settled_by: Settle | None
+    tuned: Evidence | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +91,15 @@ class Outcome:
     plan: Plan
     case: Case
     background: Observations
-    yardsticks: dict[Attack, Yardstick]
-    refusals: dict[Attack, Finding]
-    controls: list[Control]
+    bench: Bench
     audited: list[Audited]
+
+    def units(self) -> pd.DataFrame:
+        """The per-unit table."""
+        measured = {
+            a.method: (a.primary, a.tests) for a in self.audited if a.primary is not None and a.tests is not None
+        }
+        return unit_table(self.case.units, self.bench.primary, measured)
 
 
 def _observe(
@@ -96,20 +127,24 @@ def _observe(
     return found
 
 
-def _calibrate(plan: Plan, background: Evidence) -> tuple[dict[Attack, Yardstick], dict[Attack, Finding]]:
-    """A yardstick for every attack that applies, and the finding of every one that does not."""
+def _calibrate(plan: Plan, case: Case, background: Evidence) -> Bench:
+    """A yardstick for every attack that applies, the finding of every one that does not, and the controls."""
     yardsticks: dict[Attack, Yardstick] = {}
     refusals: dict[Attack, Finding] = {}
+    judged_part = background.of_split("judge")
     for attack in plan.battery:
         try:
-            yardsticks[attack] = calibrate(attack, background, plan.rules)
+            yardsticks[attack] = calibrate(attack, judged_part, plan.rules)
         except NotApplicableError as reason:
             refusals[attack] = blank_finding(attack, plan.rules, section="not_applicable", note=str(reason))
         except Exception as error:  # an attack is a plug-in: whatever it raises becomes its finding and bars a PASS
             refusals[attack] = blank_finding(
                 attack, plan.rules, section="error", note=f"{type(error).__name__}: {error}"
             )
-    return yardsticks, refusals
+    controls, broken = check_controls(case, judged_part, yardsticks, plan.rules)
+    primary = next((y for attack, y in yardsticks.items() if attack.name == plan.rules.primary), None)
+    tuned = background.of_split("tune") if plan.settings.tune else None
+    return Bench(yardsticks, refusals, primary, controls, broken, settle(primary) if primary else None, tuned)
 
 
 def _judge(
@@ -117,21 +152,26 @@ def _judge(
     systems: Sequence[System],
     observed: Observations,
     plan: Plan,
-    yardsticks: dict[Attack, Yardstick],
-    refusals: dict[Attack, Finding],
-    broken: dict[str, str],
+    bench: Bench,
 ) -> Audited:
-    findings, primary, primary_yardstick = list(refusals.values()), None, None
-    for attack, yardstick in yardsticks.items():
-        found, judged = attempt(attack, yardstick, observed.evidence, plan.rules)
+    findings, primary = list(bench.refusals.values()), None
+    judged_part = observed.evidence.of_split("judge")
+    for attack, yardstick in bench.yardsticks.items():
+        found, judged = attempt(attack, yardstick, judged_part, plan.rules)
+        if judged is not None:
+            bound = epsilon_low(yardstick, judged, observed.evidence, bench.tuned, seed=plan.settings.seed)
+            found = found.model_copy(update={"epsilon_low": bound})
         findings.append(found)
-        if found.primary:
-            primary, primary_yardstick = judged, yardstick
+        primary = judged if found.primary else primary
     served = served_finding([observed.serving[s.name] for s in systems])
     findings = sorted([*findings, served], key=lambda f: not f.primary)
     direct = [f"{served.attack}: {served.note}"] if served.section == "leak" else []
-    ruling = rule(findings, primary, primary_yardstick, plan.rules, len(systems), broken, direct)
-    return Audited(method, tuple(systems), observed, findings, primary, ruling)
+    settled_by = bench.settled_by
+    if bench.primary is not None and len(systems) > 1:
+        settled_by = settle(bench.primary, len(systems))
+    ruling = rule(findings, primary, bench.primary, plan.rules, len(systems), bench.broken, direct, settled_by)
+    tests = unit_tests(bench.primary, primary) if bench.primary is not None and primary is not None else None
+    return Audited(method, tuple(systems), observed, findings, primary, tests, ruling)
 
 
 def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
@@ -139,46 +179,29 @@ def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
 
     The unlearned systems are probed last: by then data, margins, attacks and the attainable margin are fixed.
     """
-    seed = plan.settings.seed
-    case = make_case(plan.data, plan.request, seed=seed)
-    shop = Workshop(plan.data, plan.request, store, plan.settings.device, plan.given)
-    questions = fix_points([probe for attack in plan.battery for probe in attack.probes], case, seed=seed)
-    background = _observe(background_systems(plan), questions, case, shop, seed, progress)
-    yardsticks, refusals = _calibrate(plan, background.evidence)
-    controls, broken = check_controls(case, background.evidence, yardsticks, plan.rules)
-    _announce(plan, yardsticks, progress)
+    settings = plan.settings
+    case = make_case(plan.data, plan.request, seed=settings.seed, tune=settings.tune)
+    shop = Workshop(plan.data, plan.request, store, settings.device, plan.given)
+    questions = fix_points([probe for attack in plan.battery for probe in attack.probes], case, seed=settings.seed)
+    background = _observe(background_systems(plan), questions, case, shop, settings.seed, progress)
+    bench = _calibrate(plan, case, background.evidence)
+    progress(announcement(plan, bench.primary), 1, 1)
     audited = []
     for method, systems in audited_systems(plan).items():
-        observed = _observe(systems, questions, case, shop, seed, progress)
-        audited.append(_judge(method, systems, observed, plan, yardsticks, refusals, broken))
-    return Outcome(plan, case, background, yardsticks, refusals, controls, audited)
+        observed = _observe(systems, questions, case, shop, settings.seed, progress)
+        audited.append(_judge(method, systems, observed, plan, bench))
+    return Outcome(plan, case, background, bench, audited)
 
 
-def _announce(plan: Plan, yardsticks: dict[Attack, Yardstick], progress: Progress) -> None:
-    attainable = next((y.attainable for a, y in yardsticks.items() if a.name == plan.rules.primary), None)
+def announcement(plan: Plan, primary: Yardstick | None) -> str:
+    """What is fixed before an unlearned system is probed, and how much the audit can see."""
+    attainable = None if primary is None else primary.attainable
     shown = "none" if attainable is None else f"{attainable:.3f}"
-    progress(
-        f"fixed before probing: configuration {plan.digest[:16]}, margin {plan.rules.margin:g}, attainable {shown}",
-        1,
-        1,
+    found = "none" if primary is None else f"{power_at_half(primary):.2f}"
+    return (
+        f"fixed before probing: configuration {plan.digest[:16]}, margin {plan.rules.margin:g}, attainable {shown}, "
+        f"power to find half of the units {found} (at least {plan.rules.min_power:g})"
     )
-
-
-def unit_table(outcome: Outcome) -> pd.DataFrame:
-    """One row a unit of the case, with the primary attack's score of every system under test (mean over runs)."""
-    table = outcome.case.units.copy()
-    table.insert(0, "unit", np.arange(len(table)))
-    primary = next((y for a, y in outcome.yardsticks.items() if a.name == outcome.plan.rules.primary), None)
-    if primary is not None:
-        background = primary.background
-        for role in ("original", "gold"):
-            table[f"score:{role}"] = primary.scores.level[background.rows(role)].mean(0)
-    for found in outcome.audited:
-        if found.primary is not None:
-            column: Floats = np.full(len(table), np.nan)
-            column[found.primary.units] = found.primary.runs.mean(0)
-            table[f"score:{found.method}"] = column
-    return table
 
 
 def audit(
@@ -197,4 +220,4 @@ def audit(
 
     outcome = run(plan, Store(store), progress=progress)
     record = summarise(outcome)
-    return record if out is None else write_outputs(record, unit_table(outcome), out)
+    return record if out is None else write_outputs(record, outcome.units(), out)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from auditkit.findings import Judged, Rules, Yardstick
-from auditkit.record import Depth, Finding, Verdict
+from auditkit.record import Depth, Finding, Settle, Verdict
+from auditkit.resolution import power_at_half, remedies
 from auditkit.statistics.multiplicity import holm
 
 MIN_RUNS_WITHOUT_SPREAD = 3
@@ -31,6 +32,7 @@ def rule(
     runs: int,
     broken: Mapping[str, str],
     direct: Sequence[str] = (),
+    settled_by: Settle | None = None,
 ) -> Ruling:
     """The verdict on one system.
 
@@ -42,6 +44,7 @@ def rule(
         runs: how many runs of the unlearner were read.
         broken: control -> what it means; `INVALID: ...` or `INCONCLUSIVE: ...`.
         direct: what was found without statistics and settles a FAIL (forgotten pairs in the serving data).
+        settled_by: what would make the margin attainable, from `resolution.settle`; for the words of a doubt.
     """  # fmt: skip
     depth = _depth(primary, rules)
     invalid = [reason for reason in broken.values() if reason.startswith("INVALID")]
@@ -51,7 +54,7 @@ def rule(
     unpowered = [reason for reason in broken.values() if reason.startswith("INCONCLUSIVE")]
     if direct or (failing and not unpowered):
         return Ruling("FAIL", [*direct, *failing], depth)
-    doubts = unpowered + _doubts(findings, primary, yardstick, rules, runs)
+    doubts = unpowered + _doubts(findings, primary, yardstick, rules, runs, settled_by)
     if doubts:
         return Ruling("INCONCLUSIVE", doubts, depth)
     shown = "level, pattern and spread" if primary and primary.spread else "level and pattern (spread not shown)"
@@ -86,8 +89,9 @@ def _failing(findings: Sequence[Finding], primary: Judged | None, rules: Rules) 
 
 
 def _doubts(
-    findings: Sequence[Finding], primary: Judged | None, yardstick: Yardstick | None, rules: Rules, runs: int
-) -> list[str]:
+    findings: Sequence[Finding], primary: Judged | None, yardstick: Yardstick | None, rules: Rules, runs: int,
+    settled_by: Settle | None,
+) -> list[str]:  # fmt: skip
     """Why a system that does not FAIL cannot PASS either, each with what would settle it."""
     doubts = [f"attack {f.attack} ended in an error: {f.note}" for f in findings if f.section == "error"]
     if primary is None or yardstick is None:
@@ -98,6 +102,12 @@ def _doubts(
             *doubts,
             "the original does not stand out from the Golds, so nothing can be shown; ask a larger request",
         ]
+    power = power_at_half(yardstick)
+    if power < rules.min_power:
+        doubts.append(
+            f"the audit is too weak: a system that holds half of the units is found with probability {power:.2f}, and "
+            f"the policy asks for {rules.min_power:g}; more Golds (a higher profile) or a larger request raise it"
+        )
     if primary.coverage < 1:
         doubts.append(
             f"the system answered {primary.coverage:.1%} of the units; a masked answer shows nothing about the weights"
@@ -110,11 +120,11 @@ def _doubts(
             f"are needed, not {runs}"
         )
     if not primary.inside(rules.margin, rules.alpha):
-        doubts.append(_outside(primary, yardstick, rules))
+        doubts.append(_outside(primary, yardstick, rules, settled_by))
     return doubts
 
 
-def _outside(primary: Judged, yardstick: Yardstick, rules: Rules) -> str:
+def _outside(primary: Judged, yardstick: Yardstick, rules: Rules, settled_by: Settle | None) -> str:
     worst_name, worst_bound = max(
         ((name, max(abs(b) if name != "spread" else b for b in reading.bounds(rules.alpha)))
          for name, reading in (("level", primary.level), ("pattern", primary.pattern), ("spread", primary.spread))
@@ -123,6 +133,8 @@ def _outside(primary: Judged, yardstick: Yardstick, rules: Rules) -> str:
     )  # fmt: skip
     attainable = yardstick.attainable
     remedy = "more Golds (a higher profile) or more runs of the unlearner narrow the interval"
+    if settled_by is not None:
+        remedy = remedies(settled_by)
     if attainable is not None and attainable > rules.margin:
         remedy = f"even a true Gold passes reliably only at a margin of {attainable:.3f}; {remedy}"
     reach = f"{worst_name} of {rules.primary} may reach {worst_bound:.3f}, beyond the margin {rules.margin:g}"

@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
-from auditkit.contracts import Probe, Scores
+from abc import abstractmethod
+
+import numpy as np
+
+from auditkit.contracts import Attack, Probe, Scores
 from auditkit.data.dataset import Bools, Floats
 from auditkit.evidence import Evidence, Reading, Targets
 from auditkit.statistics.likelihood import InOut, fit_in_out
+
+
+class LinearAttack(Attack):
+    """An attack that is the linear score of references on one signal of its one probe."""
+
+    @property
+    @abstractmethod
+    def read_signal(self) -> str:
+        """Which signal of the probe is read."""
+
+    def score(self, targets: Targets, background: Evidence) -> Scores:
+        """Sums over a unit's points of w (signal - middle) and (w - mean w)(signal - middle)."""
+        return linear_scores(self.probes[0], self.read_signal, targets, background)
+
+    def weight_noise(self, background: Evidence) -> float | None:
+        """How much the weights' own sampling noise adds to a Gold's scatter, at one reference on either side.
+
+        With contrast d = mean IN - mean OUT and within-group variance v, K references on either side give each d a
+        sampling variance of 2v/K. The weights d/v then scatter a Gold by sqrt(1 + c/K) relative to the gap, with
+        c = 2 / mean(d^2/v), the mean taken free of the noise that is in it.
+
+        Returns:
+            c, above 0; None where the references show no contrast beyond their noise.
+        """
+        fitted, usable = fit_references(self.probes[0], self.read_signal, background)
+        per_side = len(background.rows("reference")) / 2
+        if not usable.any():
+            return None
+        contrast = (fitted.mean_in - fitted.mean_out)[usable]
+        strength = float(np.mean(contrast**2 / fitted.within[usable])) - 2 / per_side
+        return 2 / strength if strength > 0 else None
 
 
 def fit_references(probe: Probe, signal: str, background: Evidence) -> tuple[InOut, Bools]:

@@ -15,6 +15,7 @@ from auditkit.errors import ConfigurationError
 from auditkit.findings import Rules
 from auditkit.plugins import attacks
 from auditkit.record import Role
+from auditkit.splitting import tune_clusters
 
 Profile = Literal["quick", "standard", "certify"]
 
@@ -25,6 +26,8 @@ MARGINS: Mapping[str, tuple[float, float, float]] = {
     "user": (0.20, 0.15, 0.12),
     "item": (0.40, 0.25, 0.20),
 }
+# The attack that alone can PASS a system: rows of erased users or items read clean where fold-in still finds them.
+PRIMARY: Mapping[str, str] = {"interaction": "lira-linear", "user": "fold-in", "item": "fold-in"}
 TIMED_GOLDS = 3
 ALL_ACCESS = Access.LISTS | Access.SCORES | Access.NEW_USERS | Access.NEW_ITEMS | Access.WEIGHTS
 
@@ -58,7 +61,10 @@ class Settings:
         golds, references, originals: counts; at least 2 Golds, an even number of at least 4 references, 1 original.
         margin: on the dose scale, in (0, 1).
         alpha: of the one-sided bounds, in (0, .5).
-        primary: name of the primary attack.
+        min_power: smallest acceptable probability, in [0, 1), that a system which holds half of the units is found;
+            where the Golds promise less, nothing can PASS. 0 asks for none.
+        primary: name of the primary attack; `PRIMARY` has the default of each regime.
+        tune: share of the request's clusters, in [0, .5], whose units choices are tuned on; they are not judged.
         seed: of everything.
         device: torch device.
         access: what the auditor can reach.
@@ -70,7 +76,9 @@ class Settings:
     originals: int = 2
     margin: float | None = None
     alpha: float = 0.05
+    min_power: float = 0.8
     primary: str | None = None
+    tune: float = 0.0
     seed: int = 0
     device: str = "cpu"
     access: Access = ALL_ACCESS
@@ -130,7 +138,11 @@ def make_plan(
     settings, given = settings or Settings(), dict(given or {})
     chosen = tuple(m if isinstance(m, Method) else Method(m) for m in methods)
     problems = [*_setting_problems(settings), *_method_problems(chosen, given, request, data)]
-    primary = settings.primary or _default_primary(request.regime)
+    try:
+        tune_clusters(request, settings.tune, settings.seed)
+    except ConfigurationError as error:
+        problems += error.problems
+    primary = settings.primary or PRIMARY.get(request.regime, "fold-in")
     if primary not in attacks():
         problems.append(f"primary must be one of {', '.join(attacks())}, got {primary!r}")
     elif request.regime not in attacks()[primary].primary_for and settings.primary:
@@ -142,13 +154,12 @@ def make_plan(
         raise ConfigurationError(problems)
     request.check(data)
     settings = _filled(settings, request.regime)
-    rules = Rules(request.regime, settings.margin or 0.0, settings.alpha, primary, settings.access, settings.seed)
+    rules = Rules(
+        request.regime, settings.margin or 0.0, settings.alpha, primary, settings.access, settings.seed,
+        settings.min_power,
+    )  # fmt: skip
     ordered = sorted(battery or _default_battery(), key=lambda a: a.name != primary)
     return Plan(data, request, recipe, chosen, settings, rules, tuple(ordered), given, split)
-
-
-def _default_primary(regime: str) -> str:
-    return "lira-linear" if regime == "interaction" else "fold-in"
 
 
 def _default_battery() -> list[Attack]:
@@ -180,6 +191,8 @@ def _setting_problems(settings: Settings) -> list[str]:
         found.append(f"margin must be in (0, 1), got {settings.margin}")
     if not 0 < settings.alpha < 0.5:
         found.append(f"alpha must be in (0, 0.5), got {settings.alpha}")
+    if not 0 <= settings.min_power < 1:
+        found.append(f"min_power must be in [0, 1) (a probability; 0 asks for none), got {settings.min_power}")
     if settings.seed < 0:
         found.append(f"seed must be 0 or more, got {settings.seed}")
     return found

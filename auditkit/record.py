@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from auditkit.errors import DataError
 
-SCHEMA_VERSION = "1.0"
-SCHEMA_ID = "urn:auditkit:report:1.0"
+# The second number counts additions that have defaults: reports of a lower one can still be read.
+SCHEMA_VERSION = "1.1"
+SCHEMA_ID = f"urn:auditkit:report:{SCHEMA_VERSION}"
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 Section = Literal["leak", "over_forgotten", "clean", "inconclusive", "not_applicable", "error"]
@@ -93,6 +94,38 @@ class Finding(_Part):
     note: str = ""
 
 
+class UnitTests(_Part):
+    """How many units of a system are told from Golds one by one, by the primary attack."""
+
+    n_tested: int = Field(0, description="judged units with a score of the system and of every Gold")
+    n_rejected: int = Field(0, description="units whose Benjamini-Hochberg q is at most `rate`")
+    n_rejected_dependent: int = Field(0, description="the same by Benjamini and Yekutieli, under any dependence")
+    n_above: int = Field(0, description="of the rejected ones, those on the original's side of Gold")
+    rate: float = Field(0.05, description="false discovery rate")
+    floor: float | None = Field(None, description="smallest p-value that this many Golds can show")
+    method: str = ""
+    note: str = ""
+
+
+class UnitGroup(_Part):
+    """Units whose popularity (or activity) lies in a range: a tenth of them where ties allow it."""
+
+    by: Literal["popularity", "activity"] = Field(description="training degree of the item, or of the user")
+    low: int = Field(description="smallest degree in the group")
+    high: int = Field(description="largest degree in the group")
+    n_units: int
+
+
+class Decile(UnitGroup):
+    """One group of forgotten units and its residual dose on the group's own scale. Descriptive: it FAILs nothing."""
+
+    residual_dose: Estimate
+    p_value: float | None = Field(
+        None, description="of a dose within the margin, Holm-corrected over all groups of the system"
+    )
+    worst: bool = Field(False, description="largest |dose| of the system's groups")
+
+
 class SystemEntry(_Part):
     """One system; several runs of one method are one entry."""
 
@@ -114,6 +147,8 @@ class SystemEntry(_Part):
     cost: CostEntry = CostEntry()
     speedup_vs_gold: Speedup = Speedup()
     findings: list[Finding] = []
+    unit_tests: UnitTests | None = None
+    deciles: list[Decile] = []
 
 
 class Control(_Part):
@@ -172,6 +207,21 @@ class Curves(_Part):
     rank_shift: list[RankShift] = []
 
 
+class RetainedGroup(UnitGroup):
+    """One group of retained units and its share beyond the Golds' band."""
+
+    beyond: Estimate
+
+
+class Retained(Estimate):
+    """Root mean square distance of retained units to the mean Gold; 1 is what a Gold left out shows."""
+
+    beyond: Estimate = Field(
+        Estimate(), description="share of retained units outside the Golds' 95% band; .05 is what a Gold shows"
+    )
+    worst: RetainedGroup | None = Field(None, description="the tenth of units with the largest such share")
+
+
 class Policy(_Part):
     """What was fixed before the unlearned systems were probed."""
 
@@ -182,6 +232,29 @@ class Policy(_Part):
     golds: int
     references: int
     digest: str
+    min_power: float = Field(0.0, description="smallest acceptable `power`; below it nothing can PASS")
+    power: float | None = Field(
+        None,
+        description="probability, from the Golds alone, that one run that holds half of the units is found: "
+        "lower bound of its level above 0",
+    )
+    tune: float = Field(0.0, description="share of the request's clusters that choices were tuned on")
+
+
+class Settle(_Part):
+    """What would let nine in ten true Golds pass the margin; each number is enough alone, null where it cannot be."""
+
+    golds: int | None = None
+    golds_now: int
+    runs: int | None = Field(None, description="of the method under test, each with its own seed")
+    runs_now: int = 1
+    units: int | None = None
+    units_now: int
+    references: int | None = Field(None, description="null also where the attack's weights are not from references")
+    references_now: int
+    attainable: float = Field(description="smallest margin that nine in ten true Golds pass as things stand")
+    floor: float | None = Field(None, description="the same with infinitely many Golds")
+    note: str = ""
 
 
 class DatasetEntry(_Part):
@@ -204,6 +277,7 @@ class RequestEntry(_Part):
     n_interactions: int
     n_units_without_data: int = 0
     n_units_judged: int = 0
+    n_units_tune: int = Field(0, description="units that choices were tuned on and that are not judged")
     digest: str
 
 
@@ -262,7 +336,10 @@ class Record(_Part):
     )
     systems: list[SystemEntry]
     controls: list[Control]
-    retained: dict[str, Estimate] = Field(
+    settle: Settle | None = Field(
+        None, description="what would make the margin attainable; null where it is, or where nothing can be said"
+    )
+    retained: dict[str, Retained] = Field(
         {}, description="distance of retained units to the Golds, in Gold-to-Gold units"
     )
     ladder: list[Rung]

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from auditkit.builds import System, Unlearn, Workshop
-from auditkit.curves import curves, retained, rungs
+from auditkit.curves import curves, rungs
+from auditkit.deciles import deciles
 from auditkit.digests import canonical
+from auditkit.findings import Yardstick
 from auditkit.flow import Audited, Observations, Outcome
 from auditkit.plan import Plan
 from auditkit.record import (
@@ -35,9 +37,12 @@ from auditkit.record import (
     UtilityEstimate,
     worst,
 )
+from auditkit.resolution import power_at_half
+from auditkit.retained import retained
 from auditkit.statistics.dose import standard_error
 from auditkit.statistics.intervals import ratio_interval, t_quantile
 from auditkit.store import Store
+from auditkit.unit_table import summarise_units
 
 LIMITS = (
     "Behaviour was compared with systems retrained without the data; nothing here proves that no trace exists, "
@@ -54,7 +59,7 @@ def summarise(outcome: Outcome) -> Record:
     """The Record of an audit."""
     plan = outcome.plan
     verdict = worst([a.ruling.verdict for a in outcome.audited])
-    primary = next((y for a, y in outcome.yardsticks.items() if a.name == plan.rules.primary), None)
+    primary = outcome.bench.primary
     return Record(
         generator=f"auditkit {_version('auditkit')}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -62,7 +67,7 @@ def summarise(outcome: Outcome) -> Record:
         verdict=verdict,
         reasons=_reasons(outcome),
         exit_code=EXIT_CODES[verdict],
-        policy=_policy(plan),
+        policy=_policy(plan, primary),
         dataset=_dataset(plan),
         request=_request(outcome, int(primary.judged.sum()) if primary else 0),
         backbone=BackboneEntry(
@@ -71,8 +76,11 @@ def summarise(outcome: Outcome) -> Record:
         protocol=_protocol(plan),
         attainable_margin=primary.attainable if primary else None,
         systems=_systems(outcome),
-        controls=outcome.controls,
-        retained=retained(outcome),
+        controls=outcome.bench.controls,
+        settle=outcome.bench.settled_by,
+        retained=retained(
+            outcome.case, outcome.background.evidence, {a.method: a.observed.evidence for a in outcome.audited}
+        ),
         ladder=rungs(outcome),
         curves=curves(outcome),
         limits=[*LIMITS, _unit_limit(plan)],
@@ -94,11 +102,12 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _policy(plan: Plan) -> Policy:
+def _policy(plan: Plan, primary: Yardstick | None) -> Policy:
     s = plan.settings
     return Policy(
         profile=s.profile, margin=plan.rules.margin, alpha=plan.rules.alpha, primary=plan.rules.primary,
-        golds=s.golds or 0, references=s.references or 0, digest=plan.digest,
+        golds=s.golds or 0, references=s.references or 0, digest=plan.digest, min_power=plan.rules.min_power,
+        power=power_at_half(primary) if primary else None, tune=s.tune,
     )  # fmt: skip
 
 
@@ -116,6 +125,7 @@ def _request(outcome: Outcome, n_judged: int) -> RequestEntry:
     return RequestEntry(
         regime=request.regime, selection=request.selection, n_units=request.n_units, digest=request.digest,
         n_interactions=len(request.forget_set(data)), n_units_without_data=request.check(data), n_units_judged=n_judged,
+        n_units_tune=int((outcome.case.forget & ~outcome.case.judged).sum()),
     )  # fmt: skip
 
 
@@ -207,8 +217,16 @@ def _audited_entry(found: Audited, outcome: Outcome) -> SystemEntry:
         **_entry(found.method, "unlearned", found.systems, found.observed, outcome),
         label=unlearner.label if unlearner else "given", parameters=parameters, verdict=found.ruling.verdict,
         reasons=found.ruling.reasons, depth=found.ruling.depth, findings=found.findings,
-        speedup_vs_gold=_speedup(found, outcome), **shown,
+        speedup_vs_gold=_speedup(found, outcome), **shown, **_beneath(found, outcome.bench.primary),
     )  # fmt: skip
+
+
+def _beneath(found: Audited, primary: Yardstick | None) -> dict[str, Any]:
+    """What lies beneath the average: units one by one, and in groups."""
+    if primary is None or found.primary is None or found.tests is None:
+        return {}
+    n_golds = len(primary.background.rows("gold"))
+    return {"unit_tests": summarise_units(found.tests, n_golds), "deciles": deciles(primary, found.primary)}
 
 
 def _per_run(systems: Sequence[System], observed: Observations) -> dict[str, list[float]]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.markers import CARETDOWN, CARETLEFT, CARETRIGHT, CARETUP
+from matplotlib.markers import CARETLEFT, CARETRIGHT
 from matplotlib.ticker import NullFormatter
 
 from auditkit.record import Estimate, Histogram, RankShift, Record, RocCurve, Rung, SystemEntry
 from auditkit.reports import numbers, words
+from auditkit.reports.groups import deciles
+from auditkit.reports.marks import ends, look, span_of, upright
 from auditkit.reports.plates import (
     FIXED,
     GOLD,
@@ -24,7 +25,6 @@ from auditkit.reports.plates import (
     Table,
     legend,
     line,
-    marker,
     role_of,
     styles,
 )
@@ -33,7 +33,6 @@ from auditkit.reports.svg import BAND, INK, MUTED, draw, label
 Array = npt.NDArray[np.float64]
 
 WIDTH, HEIGHT = 4.7, 3.9
-FARTHEST = (-0.6, 1.6)
 RATES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
 POINTS = 161
 PLAIN = "{x:g}"
@@ -41,7 +40,7 @@ PLAIN = "{x:g}"
 
 def plates(record: Record) -> list[Plate]:
     """Every figure that the record has the data for, in reading order."""
-    made = [make(record) for make in (dose_ladder, roc, histograms, rank_shift)]
+    made = [make(record) for make in (dose_ladder, deciles, roc, histograms, rank_shift)]
     return [plate for plate in made if plate is not None]
 
 
@@ -99,24 +98,19 @@ def _reading(rung: Rung) -> Estimate:
     return Estimate(value=rung.dose_read, low=rung.low, high=rung.high)
 
 
-def _span(values: Sequence[float | None]) -> tuple[float, float]:
-    known = [value for value in values if value is not None]
-    return max(min([-0.15, *known]) - 0.05, FARTHEST[0]), min(max([1.15, *known]) + 0.05, FARTHEST[1])
-
-
 def _ladder(figure: Figure, record: Record, known: Sequence[Rung]) -> None:
     audited = words.audited(record)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3.4, 1))
-    span = _span([rung.dose_read for rung in known] + [system.residual_dose.value for system in audited])
+    span = span_of([rung.dose_read for rung in known] + [system.residual_dose.value for system in audited])
     left.plot(span, span, color=MUTED, linewidth=0.9, linestyle="--")
     for rung in known:
         if rung.dose_true is not None:
-            _upright(left, rung.dose_true, _reading(rung), FIXED.get(rung.role, GOLD), span)
+            upright(left, rung.dose_true, _reading(rung), FIXED.get(rung.role, GOLD), span)
     for place, (system, style) in enumerate(_styled(record)):
-        _upright(right, place, system.residual_dose, style, span)
+        upright(right, place, system.residual_dose, style, span)
     for axes in (left, right):
         axes.axhspan(-record.policy.margin, record.policy.margin, color=BAND, zorder=0)
-    left.set(xlim=_span([rung.dose_true for rung in known]), ylim=span)
+    left.set(xlim=span_of([rung.dose_true for rung in known]), ylim=span)
     left.set(xlabel="true dose", ylabel="dose read by the primary attack")
     right.set(xlim=(-0.7, max(len(audited) - 0.3, 0.7)), xticks=[], xlabel="audited")
     right.tick_params(left=False)
@@ -126,29 +120,6 @@ def _styled(record: Record) -> list[tuple[SystemEntry, Style]]:
     audited = words.audited(record)
     chosen = styles(record, [system.name for system in audited])
     return [(system, chosen[system.name]) for system in audited]
-
-
-def _ends(estimate: Estimate, span: tuple[float, float]) -> Array:
-    """Value, low and high, held within the axis; a missing end is the value itself."""
-    ends = (estimate.value, estimate.low, estimate.high)
-    return np.clip([estimate.value if end is None else end for end in ends], *span).astype(np.float64)
-
-
-def _look(estimate: Estimate, style: Style, span: tuple[float, float], arrows: tuple[int, int]) -> dict[str, Any]:
-    """The mark of a reading; one of `arrows` (below, above) where it lies beyond the axis."""
-    look = {**marker(style), "linestyle": "", "clip_on": False}
-    value = estimate.value or 0.0
-    if span[0] <= value <= span[1]:
-        return look
-    return {**look, "marker": arrows[0] if value < span[0] else arrows[1]}
-
-
-def _upright(axes: Axes, x: float, estimate: Estimate, style: Style, span: tuple[float, float]) -> None:
-    if estimate.value is None:
-        return
-    value, low, high = _ends(estimate, span)
-    axes.plot([x, x], [low, high], color=style.colour, linewidth=1.1)
-    axes.plot([x], [value], **_look(estimate, style, span, (CARETDOWN, CARETUP)))
 
 
 def _readings(figure: Figure, record: Record) -> None:
@@ -163,7 +134,7 @@ def _readings(figure: Figure, record: Record) -> None:
 
 
 def _reading_column(axes: Axes, rows: Sequence[tuple[Estimate, Style]], margin: float) -> None:
-    span = _span([estimate.value for estimate, _ in rows])
+    span = span_of([estimate.value for estimate, _ in rows])
     axes.axvspan(-margin, margin, color=BAND, zorder=0)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     for row, (estimate, style) in enumerate(rows):
@@ -178,9 +149,9 @@ def _level(axes: Axes, row: int, estimate: Estimate, style: Style, span: tuple[f
     if estimate.value is None:
         axes.text(sum(span) / 2, row, "not measured", ha="center", va="center", fontsize=7, color=MUTED)
         return
-    value, low, high = _ends(estimate, span)
+    value, low, high = ends(estimate, span)
     axes.plot([low, high], [row, row], color=style.colour)
-    axes.plot([value], [row], **_look(estimate, style, span, (CARETLEFT, CARETRIGHT)))
+    axes.plot([value], [row], **look(estimate, style, span, (CARETLEFT, CARETRIGHT)))
 
 
 # ROC

@@ -22,6 +22,7 @@ FILTERS = (
         numbers.bounds,
         numbers.interval,
         numbers.p_value,
+        numbers.least_p,
         numbers.percent,
         numbers.ratio,
     ),

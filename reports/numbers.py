@@ -43,6 +43,11 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value is not None and value < 0.001 else number(value)
 
 
+def least_p(value: float | None) -> str:
+    """The smallest p-value a test can show, such as `0.00012`; "not measured" where there is none."""
+    return NOT_MEASURED if value is None else f"{value:.2g}" if value >= 1e-4 else f"{value:.0e}"
+
+
 def percent(value: float | None, digits: int = 0) -> str:
     """A share as a percentage, such as `5%`."""
     return NOT_MEASURED if value is None else f"{number(100 * value, digits)}%"

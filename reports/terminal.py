@@ -24,6 +24,8 @@ def render(record: Record, console: Console) -> None:
         record = Record.model_validate_json(record.model_dump_json().encode("ascii", "replace"))
     console.print(_verdict(record, plain))
     console.print(_score_card(record, plain) if console.width >= WIDE else _cards(record, plain))
+    if any(system.unit_tests or system.deciles for system in record.systems) or record.retained:
+        console.print(_beneath(record))
     if record.controls:
         console.print(_controls(record))
     if record.limits:
@@ -66,7 +68,8 @@ def _verdict(record: Record, plain: bool) -> Panel:
         _text(f"Found: {words.tally(record)} {words.verdict_of(record)}".rstrip()),
         _bullets([f"{system.name}: {words.found(system)}." for system in audited], plain),
         *reasons,
-        _text(f"Yardstick: {words.margin(record)}"),
+        _text(f"Yardstick: {words.margin(record)} {words.power(record)}".rstrip()),
+        *([_text(f"To settle: {words.settled_by(record)}")] if record.settle else []),
         Text(f"Not meant: {chosen.limit}"),
     ]
     return Panel(Group(*parts), border_style=COLOURS[record.verdict], padding=(1, 2))
@@ -122,6 +125,19 @@ def _card(system: SystemEntry, plain: bool) -> Group:
     for column, cell in zip(COLUMNS, _cells(system, plain), strict=True):
         table.add_row(column, cell)
     return Group(_text(system.name, "bold"), table)
+
+
+def _beneath(record: Record) -> Table:
+    """Units one by one, units in groups, and what was to stay; audited systems only."""
+    table = Table(title="Beneath the average", title_style="bold", title_justify="left")
+    columns = ("System", "Units told from Gold", "Group farthest from Gold", "Retained units beyond Gold's band (.05)")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for system in words.audited(record):
+        kept = record.retained.get(system.name)
+        beyond = numbers.NOT_MEASURED if kept is None else numbers.interval(kept.beyond)
+        table.add_row(*map(_text, (system.name, words.told(system.unit_tests), words.farthest(system), beyond)))
+    return table
 
 
 def _controls(record: Record) -> Table:

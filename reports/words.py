@@ -7,7 +7,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from auditkit.record import Depth, Estimate, Finding, Record, Role, Section, SystemEntry, Verdict, worst
+from auditkit.record import (
+    Depth,
+    Estimate,
+    Finding,
+    Record,
+    Role,
+    Section,
+    SystemEntry,
+    UnitGroup,
+    UnitTests,
+    Verdict,
+    worst,
+)
 from auditkit.reports import numbers
 
 
@@ -123,6 +135,16 @@ STATISTICS: tuple[tuple[str, str], ...] = (
         "themselves. It is fixed before an audited system is read.",
     ),
     (
+        "Power",
+        "The probability that one system which still holds half of the units is found, given how much Golds differ. "
+        "Below the policy's least power nothing can pass.",
+    ),
+    (
+        "Units told from Gold",
+        "Units that, tested one by one, no Gold would score so, with at most 5% false ones among them "
+        "(Benjamini and Hochberg). That none is told proves little: few Golds can show no small p-value.",
+    ),
+    (
         "Recall@20, NDCG@20",
         "How good the recommendations are on held-out interactions, with the difference to the mean of the "
         "plain Golds.",
@@ -228,6 +250,62 @@ def margin(record: Record) -> str:
     return f"{fixed}. {often.capitalize()} true Golds would pass it in one run; nine in ten pass from {least} on."
 
 
+def power(record: Record) -> str:
+    """One sentence: how surely this audit finds a system that still holds half of the units; "" where not measured."""
+    policy = record.policy
+    if policy.power is None:
+        return ""
+    enough = "" if policy.power >= policy.min_power else "; that is too little for anything to pass"
+    return (
+        "A system that still holds half of the units would be found with probability "
+        f"{numbers.number(policy.power, 2)} (the policy asks for {numbers.number(policy.min_power, 2)}){enough}."
+    )
+
+
+def settling(record: Record) -> list[tuple[str, str, str]]:
+    """What would make the margin attainable: (what, how many now, how many would do alone); empty where it is."""
+    it = record.settle
+    if it is None:
+        return []
+    rows = (
+        ("Golds", it.golds_now, it.golds), ("runs of the method", it.runs_now, it.runs),
+        ("units in the request", it.units_now, it.units), ("references", it.references_now, it.references),
+    )  # fmt: skip
+    return [(what, numbers.count(now), "not alone" if do is None else numbers.count(do)) for what, now, do in rows]
+
+
+def settled_by(record: Record) -> str:
+    """The same as one sentence, of what helps; "" where the margin is attainable."""
+    helping = [f"{need} {what} (now {now})" for what, now, need in settling(record) if need != "not alone"]
+    if record.settle is None:
+        return ""
+    return f"{', or '.join(helping)}." if helping else "No one change alone would do."
+
+
+def group(it: UnitGroup) -> str:
+    """A group of units, such as `popularity 5 to 12`."""
+    reach = numbers.count(it.low) if it.low == it.high else f"{numbers.count(it.low)} to {numbers.count(it.high)}"
+    return f"{it.by} {reach}"
+
+
+def told(it: UnitTests | None) -> str:
+    """How many units are told from Golds one by one, such as `12 of 4,000 (11 above Gold)`."""
+    if it is None or not it.n_tested:
+        return numbers.NOT_MEASURED
+    above = f" ({numbers.count(it.n_above)} above Gold)" if it.n_rejected else ""
+    return f"{numbers.count(it.n_rejected)} of {numbers.count(it.n_tested)}{above}"
+
+
+def farthest(system: SystemEntry) -> str:
+    """The group of units farthest from Gold with its dose and p-value."""
+    worst_group = next((decile for decile in system.deciles if decile.worst), None)
+    if worst_group is None:
+        return numbers.NOT_MEASURED
+    read = numbers.interval(worst_group.residual_dose)
+    units = numbers.counted(worst_group.n_units, "unit")
+    return f"{group(worst_group)}, {units}: {read}, p {numbers.p_value(worst_group.p_value)}"
+
+
 def verdict_of(record: Record) -> str:
     """One sentence: why the report has this one verdict."""
     systems = audited(record)
@@ -264,6 +342,12 @@ CAPTIONS: Mapping[str, str] = {
     "readings": (
         "Readings: the audited systems, 0 as if retrained without the data, 1 as if nothing had been "
         "forgotten. The shaded band is the margin; a value beyond the axis is an arrow at its edge."
+    ),
+    "deciles": (
+        "The residual dose of tenths of the forgotten units, from the least to the most popular items and active "
+        "users, each on its own scale; the shaded band is the margin. Groups whose original does not stand out from "
+        "Golds are left out. An average can hide a tenth that was not forgotten: these readings show it, and decide "
+        "nothing."
     ),
     "roc": (
         "How well single units of a system are told from Golds; on the diagonal they are not. First panel, "

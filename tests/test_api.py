@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +25,9 @@ from auditkit.errors import ConfigurationError
 from auditkit.plan import Settings, seed_of
 from auditkit.plugins import registry
 from auditkit.record import Record
+from auditkit.resolution import remedies
 from auditkit.store import Store
+from auditkit.unlearners.controls import NoOp
 from auditkit.unlearners.gold import Gold
 
 SETTINGS = Settings(profile="quick", golds=4, references=8, margin=0.5)
@@ -99,7 +101,64 @@ def test_a_path_and_its_tables_give_the_same_report(tiny_folder: Path, tiny_stor
     assert hashlib.sha256(content).hexdigest() == written.units.digest
     units = pd.read_parquet(tmp_path / "out" / "units.parquet")
     assert int((units["group"] == "forget").sum()) == written.request.n_units
-    assert {"score:original", "score:gold"} <= set(units.columns)
+    assert {"original_score", "gold_score", "score:gold", "p:gold", "q:gold", "side:gold"} <= set(units.columns)
+
+
+def test_an_audit_with_tuned_units_judges_the_others_alone(
+    tiny: Dataset, tiny_request: DeletionRequest, recipe: Recipe, tiny_store: Path, tmp_path: Path
+) -> None:
+    record = auditkit.audit(
+        data=tiny, request=tiny_request, recipe=recipe, unlearners=[Gold(), NoOp()], store=tiny_store,
+        settings=replace(SETTINGS, tune=0.4), out=tmp_path,
+    )  # fmt: skip
+    n = record.request.n_units
+    assert 0.3 * n < record.request.n_units_tune < 0.5 * n
+    assert record.request.n_units_judged == n - record.request.n_units_tune
+    assert record.policy.tune == 0.4
+    assert verdicts(record) == {"gold": "PASS", "no-op": "FAIL"}
+    units = pd.read_parquet(tmp_path / "units.parquet")
+    tuned = (units["split"] == "tune") & (units["group"] == "forget")
+    assert tuned.sum() == record.request.n_units_tune
+    assert units.loc[tuned, ["score:no-op", "p:no-op", "gold_score"]].isna().all().all()
+    for system in record.systems:
+        for finding in system.findings:
+            assert finding.n_units in (0, record.request.n_units_judged, n if finding.attack == "served-data" else 0)
+            if finding.primary:
+                assert finding.n_points == record.request.n_units_judged
+                assert "threshold chosen on the units tuned on" in finding.epsilon_low.method
+        assert sum(d.n_units for d in system.deciles if d.by == "activity") in (0, record.request.n_units_judged)
+    drawn = {curve.system: curve.n_positive for curve in record.curves.roc}
+    assert set(drawn.values()) == {record.request.n_units_judged}
+    epsilon = {s.name: next(f for f in s.findings if f.primary).epsilon_low.value for s in record.systems if s.findings}
+    assert epsilon["gold"] == 0
+
+
+def test_what_lies_beneath_the_average_is_in_the_record(
+    tiny: Dataset, tiny_request: DeletionRequest, recipe: Recipe, tiny_store: Path
+) -> None:
+    told: list[str] = []
+    record = auditkit.audit(
+        data=tiny, request=tiny_request, recipe=recipe, unlearners=[Gold(), NoOp()], store=tiny_store,
+        settings=replace(SETTINGS, margin=0.02), progress=lambda text, *_: told.append(text),
+    )  # fmt: skip
+    fixed = next(text for text in told if text.startswith("fixed before probing"))
+    assert record.policy.power is not None
+    assert fixed.endswith(f"power to find half of the units {record.policy.power:.2f} (at least 0.8)")
+    systems = {s.name: s for s in record.systems}
+    gold, kept = systems["gold"], systems["no-op"]
+    assert gold.unit_tests is not None
+    assert kept.unit_tests is not None
+    assert gold.unit_tests.n_rejected <= kept.unit_tests.n_rejected
+    assert kept.unit_tests.n_tested == record.request.n_units
+    assert {d.by for d in kept.deciles} == {"popularity", "activity"}
+    assert sum(d.worst for d in kept.deciles) == 1
+    assert set(record.retained) == {"gold", "no-op"}
+    assert record.retained["gold"].beyond.value == pytest.approx(0.05, abs=0.04)
+    # No audit of this size attains a margin of .02: the report says what would.
+    assert gold.verdict == "INCONCLUSIVE"
+    assert record.settle is not None
+    assert any(remedies(record.settle) in reason for reason in gold.reasons)
+    assert systems["original"].unit_tests is None
 
 
 def test_given_systems_are_judged_by_what_they_score(

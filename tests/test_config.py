@@ -156,13 +156,13 @@ def test_a_configuration_becomes_the_plan_it_says(tiny_folder: Path, monkeypatch
         "unlearner": [{"name": "reverse-bpr", "params": {"epochs": 4}, "runs": 2, "label": "rb"}, {"name": "gold"}],
         "given": [{"name": "ours", "model": "served_elsewhere:load"}],
         "audit": {"golds": 3, "references": 6, "originals": 1, "seed": 11, "access": ["scores", "new-users"]},
-        "policy": {"margin": 0.3, "alpha": 0.1, "primary": "fold-in"},
+        "policy": {"margin": 0.3, "alpha": 0.1, "primary": "fold-in", "min_power": 0.9},
     }
     plan = resolve(parse(tables, tiny_folder), "quick")
     s = plan.settings
     assert (s.profile, s.golds, s.references, s.originals, s.seed) == ("quick", 3, 6, 1, 11)
     assert s.access == Access.SCORES | Access.NEW_USERS
-    assert (s.margin, s.alpha, s.primary) == (0.3, 0.1, "fold-in")
+    assert (s.margin, s.alpha, s.primary, s.min_power, s.tune) == (0.3, 0.1, "fold-in", 0.9, 0.0)
     assert (plan.request.regime, plan.request.n_units) == ("user", 7)
     assert plan.request.selection == "core, 7 users, seed 3"
     assert [(m.name, m.runs) for m in plan.methods] == [("rb", 2), ("gold", 1)]
@@ -171,6 +171,15 @@ def test_a_configuration_becomes_the_plan_it_says(tiny_folder: Path, monkeypatch
     assert set(plan.given) == {"ours"}
     assert plan.split == "file"
     assert (plan.data.n_users, plan.data.n_items) == (120, 100)
+
+
+def test_the_share_to_tune_on_is_read_and_refused_where_too_little_is_left(tiny_folder: Path) -> None:
+    tables = {**base(), "data": {"path": "data"}, "request": {"share": 0.2}, "audit": {"tune": 0.25}}
+    assert resolve(parse(tables, tiny_folder)).settings.tune == 0.25
+    few = {**tables, "request": {"count": 30}}
+    assert any("each part needs 20" in p for p in problems_of(lambda: resolve(parse(few, tiny_folder))))
+    wild = {**tables, "audit": {"tune": 0.7}, "policy": {"min_power": 1}}
+    assert [p.split(":")[0] for p in problems_of(lambda: parse(wild))] == ["audit.tune", "policy.min_power"]
 
 
 def test_the_same_file_gives_the_same_digest(tiny_folder: Path) -> None:

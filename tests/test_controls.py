@@ -106,6 +106,15 @@ def test_a_popular_request_is_found_by_popularity_alone() -> None:
     assert broken == {}
 
 
+def test_tuned_units_are_not_looked_at() -> None:
+    data = Dataset.synthetic()
+    request = select(data, "interaction", share=0.05)
+    case = make_case(data, request, seed=0, tune=0.4)
+    judged = Case(data, request, case.units[case.judged])
+    assert blind_auc(case) == blind_auc(judged)
+    assert blind_auc(case) != blind_auc(make_case(data, request, seed=0))
+
+
 def test_a_forgotten_pair_does_not_count_itself() -> None:
     """Degrees come from the retain set: with all else equal, membership alone must not be seen in them."""
     users = np.repeat(np.arange(40), 10)
@@ -137,3 +146,15 @@ def test_user_and_item_requests_have_no_outside_pairs() -> None:
     assert isinstance(_CASE.units, pd.DataFrame)
     found, _ = check_controls(_CASE, World().background(), {}, rules())
     assert found == []
+
+
+def test_one_person_cannot_be_halved() -> None:
+    world = World(n_units=1, per_unit=60, strength=4.0)
+    background = with_answers(world.background(), "half-erased", world.gold())
+    row = next(k for k, s in enumerate(background.systems) if s.name == "half-erased")
+    background.held[row] = False
+    found, broken = controls(world, background)
+    assert found["original"].ok
+    assert found["half-erased"].ok
+    assert found["half-erased"].observed == "not applicable: the half of 1 unit holds 0.00 of the dose"
+    assert not broken

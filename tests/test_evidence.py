@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -160,6 +162,23 @@ def test_take_and_rows() -> None:
     assert [s.role for s in part.systems] == ["unlearned", "original"]
     assert_array_equal(part.readings[Pairs()].values["z"], evidence.readings[Pairs()].values["z"][[14, 0]])
     assert_array_equal(part.held, evidence.held[[14, 0]])
+
+
+def test_a_part_of_the_evidence_holds_only_its_units() -> None:
+    evidence = small_evidence((Pairs(),), "interaction")
+    assert evidence is not None
+    assert evidence.of_split("judge").readings[Pairs()] is evidence.readings[Pairs()]
+    tuned = np.arange(len(evidence.units)) % 3 == 0
+    split = replace(evidence, units=evidence.units.assign(split=np.where(tuned, "tune", "judge")))
+    whole = evidence.readings[Pairs()]
+    parts = {name: split.of_split(name) for name in ("tune", "judge")}
+    for name, mine in (("tune", tuned), ("judge", ~tuned)):
+        reading = parts[name].readings[Pairs()]
+        assert_array_equal(np.unique(reading.unit), np.unique(whole.unit[mine[whole.unit]]))
+        assert_array_equal(reading.values["z"], whole.values["z"][:, mine[whole.unit]])
+        assert_array_equal(np.isnan(reading.sums(reading.values["z"])).all(0), ~mine)
+        assert reading.n_units == whole.n_units
+        assert_array_equal(parts[name].held, evidence.held)
 
 
 def test_a_case_without_test_pairs_has_no_outside() -> None:

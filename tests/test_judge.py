@@ -12,6 +12,7 @@ from auditkit.data.dataset import Floats
 from auditkit.findings import Rules, Yardstick, attempt, blank_finding, calibrate, read_system
 from auditkit.judge import Ruling, rule
 from auditkit.record import Estimate, Finding, Verdict, worst
+from auditkit.resolution import power_at_half, remedies, settle
 
 from .gaussian import Broken, Linear, Raw, World, rules
 
@@ -118,6 +119,35 @@ def test_a_margin_below_the_attainable_one_is_named(world: World) -> None:
     assert attainable is not None
     assert ruling.verdict == "INCONCLUSIVE"
     assert f"even a true Gold passes reliably only at a margin of {attainable:.3f}" in ruling.reasons[0]
+
+
+def test_what_would_settle_it_is_said_in_numbers(world: World) -> None:
+    yardstick = yardstick_of(world, 0.05, Linear())
+    settled_by = settle(yardstick)
+    assert settled_by is not None
+    found, judged = attempt(Linear(), yardstick, world.audited(world.gold()), yardstick.rules)
+    ruling = rule([found], judged, yardstick, yardstick.rules, 1, {}, settled_by=settled_by)
+    assert ruling.verdict == "INCONCLUSIVE"
+    assert ruling.reasons[0].endswith(remedies(settled_by))
+    assert f"{settled_by.units:,} units in the request (now 400)" in ruling.reasons[0]
+
+
+# --- power ------------------------------------------------------------------------------------------------------
+
+
+def test_below_the_least_power_nothing_passes_and_what_fails_still_fails(world: World) -> None:
+    """The same readings under a policy that asks for more power than there is."""
+    gold = passing(world)
+    yardstick = yardstick_of(world, 0.35, Linear())
+    power = power_at_half(yardstick)
+    for least, verdict in ((0.0, "PASS"), (power - 1e-6, "PASS"), (power + 1e-6, "INCONCLUSIVE")):
+        strict = replace(yardstick.rules, min_power=least)
+        for values, expected in ((gold, verdict), (world.original(), "FAIL")):
+            found, judged = attempt(Linear(), yardstick, world.audited(values), strict)
+            ruling = rule([found], judged, yardstick, strict, 1, {})
+            assert ruling.verdict == expected
+            if expected == "INCONCLUSIVE":
+                assert ruling.reasons[0].startswith("the audit is too weak: a system that holds half of the units is")
 
 
 # --- what is missing --------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from auditkit.errors import ConfigurationError, DataError
 from auditkit.plan import (
     ALL_ACCESS,
     MARGINS,
+    PRIMARY,
     SIZES,
     TIMED_GOLDS,
     Method,
@@ -59,7 +60,9 @@ def test_profile_and_regime_fill_in_what_is_not_said(
     plan = planned(tiny, tiny_recipe, profile=profile, request=request)
     assert (plan.settings.golds, plan.settings.references) == SIZES[profile]
     assert plan.settings.margin == plan.rules.margin == MARGINS[regime][list(SIZES).index(profile)]
-    assert plan.rules.primary == ("lira-linear" if regime == "interaction" else "fold-in")
+    assert plan.rules.primary == PRIMARY[regime]
+    assert regime in attacks()[PRIMARY[regime]].primary_for
+    assert (plan.rules.min_power, plan.settings.tune) == (0.8, 0.0)
     assert plan.battery[0].name == plan.rules.primary
     assert {a.name for a in plan.battery} == set(attacks())
     assert (plan.settings.access, plan.settings.alpha) == (ALL_ACCESS, 0.05)
@@ -67,7 +70,8 @@ def test_profile_and_regime_fill_in_what_is_not_said(
 
 
 def test_what_is_said_overrides_the_profile(tiny: Dataset, tiny_recipe: Recipe) -> None:
-    plan = planned(tiny, tiny_recipe, golds=3, references=4, margin=0.3, alpha=0.1, originals=1)
+    plan = planned(tiny, tiny_recipe, golds=3, references=4, margin=0.3, alpha=0.1, originals=1, min_power=0.0)
+    assert plan.rules.min_power == 0.0
     assert (plan.settings.golds, plan.settings.references, plan.rules.margin, plan.rules.alpha) == (3, 4, 0.3, 0.1)
 
 
@@ -126,7 +130,7 @@ def test_seeds_differ_by_role_index_and_plan() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"margin": 0.3}, {"golds": 5}, {"references": 8}, {"seed": 1}, {"alpha": 0.1}, {"originals": 1},
-     {"access": Access.SCORES}, {"profile": "quick"}],
+     {"access": Access.SCORES}, {"profile": "quick"}, {"min_power": 0.5}, {"tune": 0.3}],
 )  # fmt: skip
 def test_the_digest_fixes_every_setting(tiny: Dataset, tiny_recipe: Recipe, change: dict[str, Any]) -> None:
     assert planned(tiny, tiny_recipe).digest == planned(tiny, tiny_recipe).digest
@@ -161,6 +165,11 @@ def test_the_digest_fixes_data_request_recipe_and_methods(tiny: Dataset, tiny_re
         ({"margin": float("nan")}, r"margin must be in \(0, 1\), got nan"),
         ({"alpha": 0.5}, r"alpha must be in \(0, 0.5\), got 0.5"),
         ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"min_power": 1.0}, r"min_power must be in \[0, 1\) \(a probability; 0 asks for none\), got 1.0"),
+        ({"min_power": -0.1}, r"min_power must be in \[0, 1\)"),
+        ({"min_power": float("nan")}, r"min_power must be in .*, got nan"),
+        ({"tune": 0.6}, r"tune must be in \[0, 0.5\], a share of the request's clusters, got 0.6"),
+        ({"tune": 0.01}, r"tune = 0.01 leaves \d+ units to tune on .* each part needs 20"),
         ({"primary": "liar"}, "primary must be one of divergence, fold-in, .*, got 'liar'"),
         ({"primary": "fold-in"}, "primary 'fold-in' cannot judge interaction requests; choose .*lira-linear"),
         ({"given": {"no-op": Flat(120, 100)}}, "two systems are called 'no-op'; give one of them a label"),

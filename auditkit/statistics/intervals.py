@@ -1,25 +1,24 @@
-"""Intervals: binomial rates, clustered bootstraps, a new value against runs, differences and ratios."""
+"""Intervals: binomial rates, a new value against runs, differences and ratios."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from auditkit.data.dataset import Floats, Ints
+from auditkit.data.dataset import Floats
 from auditkit.errors import ConfigurationError, DataError
 
-Bootstrap = Literal["bca", "percentile"]
-# Beyond this share of resamples without a value, what is left no longer stands for the sampling distribution.
-_MOST_UNDEFINED = 0.05
 
+def check_confidence(confidence: float) -> None:
+    """Refuse a confidence that is no share.
 
-def _check_confidence(confidence: float) -> None:
+    Raises:
+        ConfigurationError: it is not in (0, 1).
+    """
     if not 0 < confidence < 1:
         raise ConfigurationError(f"confidence must be in (0, 1), got {confidence}; 0.95 is usual")
 
@@ -48,7 +47,7 @@ class Interval:
     note: str = ""
 
     def __post_init__(self) -> None:
-        _check_confidence(self.confidence)
+        check_confidence(self.confidence)
         ends = (self.low, self.high)
         if any(number is not None and not math.isfinite(number) for number in (self.value, *ends)):
             raise DataError(f"an interval holds finite numbers or None, got {self.value}, {ends}; use None and a note")
@@ -85,8 +84,12 @@ def flat(values: ArrayLike, name: str) -> Floats:
     return array
 
 
-def _known(values: ArrayLike, name: str) -> tuple[Floats, str]:
-    """Finite values and a note on the NaN that were dropped."""
+def known(values: ArrayLike, name: str) -> tuple[Floats, str]:
+    """Finite values and a note on the NaN that were dropped.
+
+    Raises:
+        DataError: a value is infinite.
+    """
     array = flat(values, name)
     if np.isinf(array).any():
         raise DataError(f"{name} must be finite or NaN, got an infinite value; drop it or mark it NaN")
@@ -94,16 +97,30 @@ def _known(values: ArrayLike, name: str) -> tuple[Floats, str]:
     return array[~missing], dropped_note(int(missing.sum()), name)
 
 
-def beta_bounds(successes: float, n: float, confidence: float) -> tuple[float, float]:
-    """Clopper-Pearson bounds; `successes` need not be whole.
+def upper_rate(successes: ArrayLike, n: float, tail: float) -> Floats:
+    """One-sided Clopper-Pearson upper bounds of binomial rates, float64, in the shape of `successes`.
 
-    Formula: the alpha/2 quantile of Beta(k, n - k + 1) and the 1 - alpha/2 quantile of Beta(k + 1, n - k);
-    0 at k = 0 and 1 at k = n.
+    Formula: the 1 - tail quantile of Beta(k + 1, n - k); 1 at k = n.
+
+    Args:
+        successes: in 0..n, need not be whole.
+        n: trials, above 0.
+        tail: how often a bound may lie below the rate, in (0, 1).
     """
+    k = np.asarray(successes, np.float64)
+    return np.where(k < n, special.betainccinv(k + 1, np.maximum(n - k, 1e-300), tail), 1.0)
+
+
+def lower_rate(successes: ArrayLike, n: float, tail: float) -> Floats:
+    """One-sided Clopper-Pearson lower bounds: those of the failures, turned round."""
+    k = np.asarray(successes, np.float64)
+    return np.where(k > 0, special.betaincinv(np.maximum(k, 1e-300), n - k + 1, tail), 0.0)
+
+
+def beta_bounds(successes: float, n: float, confidence: float) -> tuple[float, float]:
+    """Clopper-Pearson bounds, each with half of 1 - confidence; `successes` need not be whole."""
     tail = (1 - confidence) / 2
-    low = float(special.betaincinv(successes, n - successes + 1, tail)) if successes > 0 else 0.0
-    high = float(special.betainccinv(successes + 1, n - successes, tail)) if successes < n else 1.0
-    return low, high
+    return float(lower_rate(successes, n, tail)), float(upper_rate(successes, n, tail))
 
 
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
@@ -123,143 +140,6 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interva
         return Interval.without_ends(None, confidence, "Clopper-Pearson", "no trials")
     low, high = beta_bounds(successes, n, confidence)
     return Interval(successes / n, low, high, confidence, "Clopper-Pearson")
-
-
-def _ends(draws: Floats, jackknife: Floats, value: float, confidence: float, kind: Bootstrap) -> tuple[Floats, str]:
-    """Quantiles of the draws: plain, or bias-corrected and accelerated (Efron 1987)."""
-    tails = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-    if kind == "percentile":
-        return np.quantile(draws, tails), ""
-    bias = special.ndtri(((draws < value).mean() + (draws <= value).mean()) / 2)
-    if not math.isfinite(bias):
-        return np.quantile(draws, tails), "value outside all resamples, percentile interval instead of BCa"
-    spread = jackknife.mean() - jackknife
-    squares = float((spread**2).sum())
-    acceleration = float((spread**3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0
-    normal = bias + special.ndtri(tails)
-    shrink = 1 - acceleration * normal
-    if (shrink <= 0).any():
-        return np.quantile(draws, tails), "acceleration too large, percentile interval instead of BCa"
-    return np.quantile(draws, special.ndtr(bias + normal / shrink)), ""
-
-
-def _bootstrap_interval(
-    value: float, draws: Floats, jackknife: Floats, confidence: float, kind: Bootstrap, note: str
-) -> Interval:
-    names = {"bca": "BCa", "percentile": "percentile"}
-    method = f"cluster bootstrap, {names[kind]}, {len(draws)} resamples of {len(jackknife)} clusters"
-    if not math.isfinite(value):
-        return Interval.without_ends(None, confidence, method, "the statistic has no finite value", note)
-    if len(jackknife) < 2:
-        return Interval.without_ends(value, confidence, method, "one cluster has no sampling spread", note)
-    undefined = ~np.isfinite(draws)
-    if undefined.any():
-        note = join_notes(note, f"no finite value on {undefined.sum()} of {len(draws)} resamples")
-    if undefined.mean() > _MOST_UNDEFINED or (kind == "bca" and not np.isfinite(jackknife).all()):
-        reason = "too many resamples, or a sample without one cluster, leave the statistic undefined"
-        return Interval.without_ends(value, confidence, method, reason, note)
-    (low, high), remark = _ends(draws[~undefined], jackknife, value, confidence, kind)
-    return Interval(value, float(low), float(high), confidence, method, join_notes(remark, note))
-
-
-def _check_bootstrap(kind: Bootstrap, n_resamples: int, confidence: float) -> None:
-    _check_confidence(confidence)
-    if kind not in ("bca", "percentile"):
-        raise ConfigurationError(f"kind must be bca or percentile, got {kind!r}")
-    if n_resamples < 100:
-        raise ConfigurationError(f"n_resamples must be at least 100, got {n_resamples}; 2000 is usual")
-
-
-def bootstrap_clustered(
-    clusters: ArrayLike,
-    statistic: Callable[[Ints], float],
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    kind: Bootstrap = "bca",
-    rng: np.random.Generator | int = 0,
-) -> Interval:
-    """Bootstrap any statistic of per-unit arrays; whole clusters are drawn with replacement.
-
-    Args:
-        clusters: [n_units] labels; units of one cluster stay together. A label per unit makes it an iid
-            bootstrap.
-        statistic: rows (int64, with repeats, grouped by cluster) -> number; called once for all rows, once
-            per resample and, for `bca`, once without each cluster.
-        confidence: in (0, 1).
-        n_resamples: at least 100.
-        kind: `bca` (second-order correct; leaves out each cluster once) or `percentile`.
-        rng: generator or seed; resample b takes `rng.integers(n_clusters, size=n_clusters)`, in order.
-
-    Returns:
-        The statistic on all rows with its interval. Ends are None for one cluster, or where the statistic
-        is not finite on over 5% of the resamples.
-
-    Raises:
-        ConfigurationError: `kind` or `n_resamples` outside its domain.
-        DataError: no units.
-    """
-    _check_bootstrap(kind, n_resamples, confidence)
-    labels = np.asarray(clusters)
-    if labels.ndim != 1 or not len(labels):
-        raise DataError(f"clusters must hold one label per unit, at least one, got shape {labels.shape}")
-    _, codes, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    rows = np.split(np.argsort(codes, kind="stable"), np.cumsum(sizes)[:-1])
-    generator, n = np.random.default_rng(rng), len(sizes)
-    # Clusters of one row each (iid) spare a concatenation per resample.
-    table = np.concatenate(rows) if sizes.max() == 1 else None
-
-    def at(chosen: Ints) -> float:
-        return float(statistic(np.concatenate([rows[c] for c in chosen]) if table is None else table[chosen]))
-
-    everyone = np.arange(n)
-    draws = np.array([at(generator.integers(n, size=n)) for _ in range(n_resamples)])
-    jackknife = np.full(n, np.nan)
-    if kind == "bca" and n > 1:
-        jackknife = np.array([at(np.delete(everyone, c)) for c in range(n)])
-    return _bootstrap_interval(at(everyone), draws, jackknife, confidence, kind, "")
-
-
-def bootstrap_mean(
-    values: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 2000,
-    kind: Bootstrap = "bca",
-    rng: np.random.Generator | int = 0,
-) -> Interval:
-    """`bootstrap_clustered` for the mean over units, from one sum per cluster: the same draws, far faster.
-
-    Args:
-        values: float [n_units]; NaN is dropped and counted in the note.
-        clusters: [n_units] labels.
-        confidence: in (0, 1).
-        n_resamples: at least 100.
-        kind: `bca` or `percentile`.
-        rng: generator or seed.
-
-    Raises:
-        ConfigurationError: `kind` or `n_resamples` outside its domain.
-        DataError: lengths differ, or a value is infinite.
-    """
-    _check_bootstrap(kind, n_resamples, confidence)
-    labels, array = np.asarray(clusters), flat(values, "values")
-    if labels.shape != array.shape:
-        raise DataError(f"clusters must hold one label per value, got shapes {labels.shape} and {array.shape}")
-    kept, note = _known(array, "values")
-    if not len(kept):
-        return Interval.without_ends(None, confidence, "cluster bootstrap", "no values", note)
-    _, codes = np.unique(labels[~np.isnan(array)], return_inverse=True)
-    sums, sizes = np.bincount(codes, weights=kept), np.bincount(codes)
-    generator, n = np.random.default_rng(rng), len(sizes)
-    draws = np.empty(n_resamples)
-    for b in range(n_resamples):
-        chosen = generator.integers(n, size=n)
-        draws[b] = sums[chosen].sum() / sizes[chosen].sum()
-    left = sizes.sum() - sizes
-    jackknife = (sums.sum() - sums) / np.where(left > 0, left, 1)
-    return _bootstrap_interval(float(kept.mean()), draws, jackknife, confidence, kind, note)
 
 
 def t_quantile(degrees: float, confidence: float) -> float:
@@ -331,7 +211,7 @@ def difference_interval(sample: ArrayLike, reference: ArrayLike, confidence: flo
     Raises:
         DataError: a value is infinite.
     """
-    (ours, note), (theirs, other) = _known(sample, "sample"), _known(reference, "reference")
+    (ours, note), (theirs, other) = known(sample, "sample"), known(reference, "reference")
     return _welch(ours, theirs, confidence, join_notes(note, other))
 
 
@@ -362,10 +242,10 @@ def ratio_interval(numerators: ArrayLike, denominators: ArrayLike, confidence: f
     Raises:
         DataError: a value is infinite, 0 or negative.
     """
-    (above, note), (below, other) = _known(numerators, "numerators"), _known(denominators, "denominators")
-    for name, known in (("numerators", above), ("denominators", below)):
-        if (known <= 0).any():
-            raise DataError(f"{name} must be positive, got {known.min()}; a time of 0 was not measured")
+    (above, note), (below, other) = known(numerators, "numerators"), known(denominators, "denominators")
+    for name, times in (("numerators", above), ("denominators", below)):
+        if (times <= 0).any():
+            raise DataError(f"{name} must be positive, got {times.min()}; a time of 0 was not measured")
     logs = _welch(np.log(above), np.log(below), confidence, join_notes(note, other))
     method, note = f"ratio of geometric means, {logs.method} on logarithms", logs.note
     value = None if logs.value is None else math.exp(logs.value)

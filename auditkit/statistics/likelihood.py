@@ -84,15 +84,19 @@ def fit_in_out(values: Floats, held: Bools) -> InOut:
         makes the weights plain differences of means.
     """
     known = np.isfinite(values)
-    filled = np.where(known, values, 0.0)
-    inside, outside = known & held, known & ~held
-    n_in, n_out = inside.sum(0), outside.sum(0)
+    filled = values if known.all() else np.where(known, values, 0.0)
+    inside = held & known
+    n_in = inside.sum(0)
+    n_out = known.sum(0) - n_in
+    sum_in = np.where(inside, filled, 0.0).sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_in = (filled * inside).sum(0) / n_in
-        mean_out = (filled * outside).sum(0) / n_out
+        mean_in = sum_in / n_in
+        mean_out = np.where(known & ~held, filled, 0.0).sum(0) / n_out
     usable = (n_in > 0) & (n_out > 0)
-    square_in = np.where(inside & usable, (filled - np.where(usable, mean_in, 0.0)) ** 2, 0.0).sum(0)
-    square_out = np.where(outside & usable, (filled - np.where(usable, mean_out, 0.0)) ** 2, 0.0).sum(0)
+    middles = np.where(held, np.where(usable, mean_in, 0.0), np.where(usable, mean_out, 0.0))
+    squares = np.where(known & usable, (filled - middles) ** 2, 0.0)
+    square_in = np.where(held, squares, 0.0).sum(0)
+    square_out = np.where(held, 0.0, squares).sum(0)
     degrees = np.maximum(n_in + n_out - 2, 1)
     # Points that nobody answered (told ones, in fold-in) say nothing of the degrees of the others.
     typical = int(np.median(degrees[usable])) if usable.any() else 1

@@ -15,12 +15,12 @@ from auditkit.statistics.intervals import (
     Interval,
     beta_bounds,
     clopper_pearson,
-    dropped_note,
     flat,
     join_notes,
     satterthwaite,
     t_quantile,
 )
+from auditkit.statistics.scores import ascending, cluster_codes, empty_note, in_order, labelled, two_classes, wins
 
 # A standard error below 1e-12 is rounding, not spread.
 _NO_VARIANCE = 1e-24
@@ -63,26 +63,6 @@ class Roc:
         return Roc(self.fpr[keep], self.tpr[keep], self.thresholds[keep])
 
 
-def _ordered(values: ArrayLike, name: str) -> tuple[Floats, str]:
-    """Values without NaN (infinite ones are kept: only order counts) and a note on what was dropped."""
-    array = flat(values, name)
-    missing = np.isnan(array)
-    dropped = int(missing.sum())
-    return (array[~missing] if dropped else array), dropped_note(dropped, name)
-
-
-def _empty_note(positive: Floats, negative: Floats) -> str:
-    names = [name for name, side in (("positive", positive), ("negative", negative)) if not len(side)]
-    return f"no {' and no '.join(names)} scores" if names else ""
-
-
-def _wins(scores: Floats, ordered: Floats) -> Ints:
-    """Twice how many of `ordered` (ascending) lie below each score, ties counting one half. int64 [n]."""
-    made: Ints = np.searchsorted(ordered, scores, side="left")
-    made += np.searchsorted(ordered, scores, side="right")
-    return made
-
-
 def auc(positive: ArrayLike, negative: ArrayLike) -> float | None:
     """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting one half.
 
@@ -95,11 +75,10 @@ def auc(positive: ArrayLike, negative: ArrayLike) -> float | None:
     Returns:
         In [0, 1]; None where a class is empty.
     """
-    (above, _), (below, _) = _ordered(positive, "positive"), _ordered(negative, "negative")
-    if _empty_note(above, below):
+    above, below, _ = two_classes(positive, negative)
+    if empty_note(above, below):
         return None
-    # Sorted look-ups stay in cache: several times faster than those in random order.
-    return int(_wins(np.sort(above), np.sort(below)).sum()) / (2 * len(above) * len(below))
+    return int(wins(ascending(above), ascending(below)).sum()) / (2 * len(above) * len(below))
 
 
 def roc_curve(positive: ArrayLike, negative: ArrayLike) -> Roc:
@@ -112,21 +91,29 @@ def roc_curve(positive: ArrayLike, negative: ArrayLike) -> Roc:
     Raises:
         NotApplicableError: a class is empty.
     """
-    (above, _), (below, _) = _ordered(positive, "positive"), _ordered(negative, "negative")
-    reason = _empty_note(above, below)
+    above, below, _ = two_classes(positive, negative)
+    reason = empty_note(above, below)
     if reason:
         raise NotApplicableError(f"a ROC curve needs scores of both classes, got {reason}")
-    above, below = np.sort(above), np.sort(below)
-    everything = np.sort(np.concatenate([above, below]))
-    starts = np.flatnonzero(np.append(True, everything[1:] != everything[:-1]))
-    levels = everything[starts][::-1]
-    rates = [
-        np.append(0.0, (len(side) - np.searchsorted(side, levels, side="left")) / len(side)) for side in (below, above)
-    ]
-    return Roc(rates[0], rates[1], np.append(np.inf, levels))
+    m, n = len(above), len(below)
+    everything = np.concatenate([ascending(above), ascending(below)])
+    # Stable on two ascending runs: one merge, linear.
+    order = np.argsort(everything, kind="stable")
+    everything = everything[order]
+    # The last score of every block of ties but the highest; what is above it is positive at the next threshold.
+    last = np.flatnonzero(everything[1:] != everything[:-1])
+    passed = np.cumsum(order < m)[last]
+    points = np.empty((3, len(last) + 2))
+    points[:, 0], points[:, -1] = (0, 0, np.inf), (1, 1, everything[0])
+    # Written from the end: blocks ascend in score, thresholds of the curve descend.
+    fpr, tpr, thresholds = points[:, -2:0:-1]
+    np.divide(passed + (n - 1) - last, n, out=fpr)
+    np.divide(m - passed, m, out=tpr)
+    thresholds[:] = everything[1:][last]
+    return Roc(*points)
 
 
-def _allowed(fpr: float, n: int) -> int:
+def allowed_false_positives(fpr: float, n: int) -> int:
     """The most false positives whose realised rate k / n is at most `fpr`, however fpr * n rounds."""
     allowed = min(math.floor(fpr * n) + 1, n)
     while allowed / n > fpr:
@@ -148,15 +135,15 @@ def tpr_at_fpr(positive: ArrayLike, negative: ArrayLike, fpr: float, *, confiden
     """
     if not 0 <= fpr <= 1:
         raise ConfigurationError(f"fpr must be in [0, 1], got {fpr}")
-    (above, note), (below, other) = _ordered(positive, "positive"), _ordered(negative, "negative")
-    note, n = join_notes(note, other), len(below)
+    above, below, note = two_classes(positive, negative)
+    n = len(below)
     method = f"TPR at FPR <= {fpr:g}, Clopper-Pearson given the threshold"
-    refused = _empty_note(above, below) or (
+    refused = empty_note(above, below) or (
         f"FPR {fpr:g} is below 3/{n}: too few negatives to set the threshold" if fpr < 3 / n else ""
     )
     if refused:
         return Interval.without_ends(None, confidence, method, refused, note)
-    allowed = _allowed(fpr, n)
+    allowed = allowed_false_positives(fpr, n)
     # Admissible thresholds lie above the (allowed + 1)-th largest negative; all allowed, none is too low.
     cut = float(np.partition(below, n - allowed - 1)[n - allowed - 1]) if allowed < n else None
     found, false = ((len(side) if cut is None else int((side > cut).sum())) for side in (above, below))
@@ -199,36 +186,43 @@ def auc_delong(positive: ArrayLike, negative: ArrayLike, confidence: float = 0.9
     Returns:
         Ends are None with fewer than 2 of a class, the value too where a class is empty.
     """
-    (above, note), (below, other) = _ordered(positive, "positive"), _ordered(negative, "negative")
-    note, method = join_notes(note, other), "AUC, DeLong"
-    empty = _empty_note(above, below)
+    above, below, note = two_classes(positive, negative)
+    method, empty = "AUC, DeLong", empty_note(above, below)
     if empty:
         return Interval.without_ends(None, confidence, method, empty, note)
-    above, below = np.sort(above), np.sort(below)
+    above, below = ascending(above), ascending(below)
     m, n = len(above), len(below)
-    wins = _wins(above, below)
-    value = int(wins.sum()) / (2 * m * n)
+    won = wins(above, below)
+    value = int(won.sum()) / (2 * m * n)
     if min(m, n) < 2:
         return Interval.without_ends(value, confidence, method, "variance needs 2 of each class", note)
-    v10, v01 = wins / (2 * n), 1 - _wins(below, above) / (2 * m)
+    v10, v01 = won / (2 * n), 1 - wins(below, above) / (2 * m)
     s10, s01 = float(v10.var(ddof=1) / m), float(v01.var(ddof=1) / n)
     quantile = t_quantile(satterthwaite(s10, m, s01, n), confidence)
     return _auc_interval(value, s10 + s01, quantile, min(m, n), confidence, method, note)
 
 
-def _placements(scores: Floats, others: Floats) -> Floats:
-    """Share of `others` below each score, ties one half, in the order of `scores`."""
-    order, placed = np.argsort(scores), np.empty(len(scores))
-    placed[order] = _wins(scores[order], np.sort(others)) / (2 * len(others))
-    return placed
+@dataclass(frozen=True)
+class _ClusteredVariance:
+    """Obuchowski's variance of an AUC, or of a difference of two, from clusters of its components."""
+
+    value: float
+    degrees: float
+    pairs: int
 
 
-def _labelled(scores: ArrayLike, clusters: ArrayLike, name: str) -> tuple[Floats, NDArray[np.generic], str]:
-    array, labels = flat(scores, name), np.asarray(clusters)
-    if labels.shape != array.shape:
-        raise DataError(f"{name}_clusters must hold one label per score, got shapes {labels.shape} and {array.shape}")
-    kept = ~np.isnan(array)
-    return array[kept], labels[kept], dropped_note(int((~kept).sum()), name)
+def _clustered_variance(v10: Floats, v01: Floats, of_positive: Ints, of_negative: Ints) -> _ClusteredVariance | str:
+    """From components less their mean, float64 [m] and [n], and cluster codes alike; else why there is none."""
+    clusters = max(int(of_positive.max()), int(of_negative.max())) + 1
+    i10, i01 = (int(np.count_nonzero(np.bincount(codes))) for codes in (of_positive, of_negative))
+    if min(i10, i01) < 2:
+        return f"variance needs 2 clusters of each class, got {i10} and {i01}"
+    a = np.bincount(of_positive, v10, clusters) / len(v10)
+    b = np.bincount(of_negative, v01, clusters) / len(v01)
+    s10, s01 = i10 / (i10 - 1) * float((a**2).sum()), i01 / (i01 - 1) * float((b**2).sum())
+    variance = s10 + s01 + 2 * clusters / (clusters - 1) * float((a * b).sum())
+    degrees = min(satterthwaite(s10, i10, s01, i01), clusters - 1)
+    return _ClusteredVariance(variance, degrees, min(i10, i01, clusters // 2))
 
 
 def auc_clustered(
@@ -265,24 +259,107 @@ def auc_clustered(
     Raises:
         DataError: a class has not one label per score.
     """
-    above, of_above, note = _labelled(positive, positive_clusters, "positive")
-    below, of_below, other = _labelled(negative, negative_clusters, "negative")
+    above, of_above, note = labelled(positive, positive_clusters, "positive")
+    below, of_below, other = labelled(negative, negative_clusters, "negative")
     note, method = join_notes(note, other), "AUC, Obuchowski's clustered variance"
-    value = auc(above, below)
-    if value is None:
-        return Interval.without_ends(None, confidence, method, _empty_note(above, below), note)
-    labels, codes = np.unique(np.concatenate([of_above, of_below]), return_inverse=True)
-    code10, code01 = codes[: len(above)], codes[len(above) :]
-    i10, i01, clusters = len(np.unique(code10)), len(np.unique(code01)), len(labels)
-    if min(i10, i01) < 2:
-        reason = f"variance needs 2 clusters of each class, got {i10} and {i01}"
+    empty = empty_note(above, below)
+    if empty:
+        return Interval.without_ends(None, confidence, method, empty, note)
+    (above, of_above), (below, of_below) = in_order(above, of_above), in_order(below, of_below)
+    m, n = len(above), len(below)
+    won = wins(above, below)
+    value = int(won.sum()) / (2 * m * n)
+    code10, code01, _ = cluster_codes(of_above, of_below)
+    # Wins of a negative count the positives below it, V01 those above: hence 1 - its share of wins.
+    found = _clustered_variance(won / (2 * n) - value, 1 - wins(below, above) / (2 * m) - value, code10, code01)
+    if isinstance(found, str):
+        return Interval.without_ends(value, confidence, method, found, note)
+    quantile = t_quantile(found.degrees, confidence)
+    return _auc_interval(value, found.value, quantile, found.pairs, confidence, method, note)
+
+
+@dataclass(frozen=True, eq=False)
+class _Paired:
+    """Two scores of the same units of one class, without the units that lack one, and their clusters' labels."""
+
+    a: Floats
+    b: Floats
+    labels: NDArray[np.generic]
+    note: str
+
+
+def _paired(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None, name: str, first: int) -> _Paired:
+    """`first`: the label of the first unit where every unit is its own cluster."""
+    mine, theirs = flat(a, f"{name}_a"), flat(b, f"{name}_b")
+    if mine.shape != theirs.shape:
+        raise DataError(f"{name}_a and {name}_b must score the same units, got {len(mine)} and {len(theirs)}")
+    labels = np.arange(first, first + len(mine)) if clusters is None else np.asarray(clusters)
+    if labels.shape != mine.shape:
+        raise DataError(f"{name}_clusters must hold one label per unit, got shapes {labels.shape} and {mine.shape}")
+    kept = ~(np.isnan(mine) | np.isnan(theirs))
+    missing = len(mine) - int(kept.sum())
+    note = f"{missing} with a NaN dropped from {name}" if missing else ""
+    return _Paired(mine[kept], theirs[kept], labels[kept], note)
+
+
+def _components(positive: Floats, negative: Floats) -> tuple[int, Floats, Floats]:
+    """Twice the won pairs, and DeLong's V10 and V01 in the order given."""
+    won = wins(positive, np.sort(negative))
+    lost = wins(negative, np.sort(positive))
+    return int(won.sum()), won / (2 * len(negative)), 1 - lost / (2 * len(positive))
+
+
+def auc_difference(
+    positive_a: ArrayLike,
+    negative_a: ArrayLike,
+    positive_b: ArrayLike,
+    negative_b: ArrayLike,
+    *,
+    positive_clusters: ArrayLike | None = None,
+    negative_clusters: ArrayLike | None = None,
+    confidence: float = 0.95,
+) -> Interval:
+    """AUC of score a less AUC of score b on the same units (DeLong, DeLong and Clarke-Pearson 1988).
+
+    Formula: DeLong's variance with V10_a - V10_b and V01_a - V01_b as components, which is var_a + var_b -
+    2 cov; with clusters, Obuchowski's (1997) of the same components. Wald interval with a t quantile on
+    Satterthwaite's degrees of freedom, cut to [-1, 1].
+
+    Args:
+        positive_a, positive_b: float [m], both scores of the same positives; infinite values are ordered like
+            others, a unit with a NaN in either is dropped and counted.
+        negative_a, negative_b: float [n], alike.
+        positive_clusters, negative_clusters: [m] and [n] labels, such as users, equal labels being one cluster;
+            both or neither. Without them every unit is its own.
+        confidence: in (0, 1).
+
+    Returns:
+        Ends are None with fewer than 2 units (clusters) of a class, and where the variance vanishes because
+        both scores order all pairs alike; the value too where a class is empty.
+
+    Raises:
+        ConfigurationError: clusters of one class only.
+        DataError: a class has not one score of each kind, or not one label, per unit.
+    """
+    if (positive_clusters is None) != (negative_clusters is None):
+        raise ConfigurationError("positive_clusters and negative_clusters go together: give both or neither")
+    above = _paired(positive_a, positive_b, positive_clusters, "positive", 0)
+    below = _paired(negative_a, negative_b, negative_clusters, "negative", len(flat(positive_a, "positive_a")))
+    note, method = join_notes(above.note, below.note), "AUC difference, paired DeLong"
+    if positive_clusters is not None:
+        method += ", Obuchowski's clustered variance"
+    empty = empty_note(above.a, below.a)
+    if empty:
+        return Interval.without_ends(None, confidence, method, empty, note)
+    won_a, v10_a, v01_a = _components(above.a, below.a)
+    won_b, v10_b, v01_b = _components(above.b, below.b)
+    value = (won_a - won_b) / (2 * len(v10_a) * len(v01_a))
+    code10, code01, _ = cluster_codes(above.labels, below.labels)
+    found = _clustered_variance(v10_a - v10_b - value, v01_a - v01_b - value, code10, code01)
+    if isinstance(found, str):
+        return Interval.without_ends(value, confidence, method, found, note)
+    if found.value <= _NO_VARIANCE:
+        reason = "the variance vanishes: both scores order the pairs alike"
         return Interval.without_ends(value, confidence, method, reason, note)
-    v10 = np.bincount(code10, _placements(above, below) - value, clusters) / len(above)
-    # Placements of negatives count the positives below them, V01 those above: hence value - (1 - placement).
-    v01 = np.bincount(code01, 1 - _placements(below, above) - value, clusters) / len(below)
-    s10, s01 = i10 / (i10 - 1) * float((v10**2).sum()), i01 / (i01 - 1) * float((v01**2).sum())
-    variance = s10 + s01 + 2 * clusters / (clusters - 1) * float((v10 * v01).sum())
-    degrees = min(satterthwaite(s10, i10, s01, i01), clusters - 1)
-    quantile = t_quantile(degrees, confidence)
-    pairs = min(i10, i01, clusters // 2)
-    return _auc_interval(value, variance, quantile, pairs, confidence, method, note)
+    half = t_quantile(found.degrees, confidence) * math.sqrt(found.value)
+    return Interval(value, max(value - half, -1.0), min(value + half, 1.0), confidence, method, note)

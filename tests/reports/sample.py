@@ -36,6 +36,8 @@ from auditkit.record import (
     worst,
 )
 
+from .beneath import deciles, retained, unit_tests
+
 N_UNITS = 4000
 METRICS = {"recall@20": 0.2313, "ndcg@20": 0.1987, "recall@10": 0.1502, "precision@20": 0.0824, "mrr": 0.3121}
 Methods = tuple[tuple[str, Verdict, float, float, float], ...]
@@ -179,6 +181,8 @@ def system(
         if place != 1
         else Speedup(note="it shared the machine with another job"),
         findings=findings(level, pattern, spread, section) if role in ("unlearned", "original") else [],
+        unit_tests=unit_tests(level) if role == "unlearned" else None,
+        deciles=deciles(level) if role == "unlearned" else [],
     )
 
 
@@ -295,6 +299,8 @@ def record(methods: Methods = METHODS, *, dataset: str = "ml-100k", **changes: A
             golds=8,
             references=32,
             digest=_digest("policy"),
+            min_power=0.8,
+            power=0.997,
         ),
         "dataset": DatasetEntry(name=dataset, n_users=943, n_items=1682, n_interactions=80_000, digest=_digest("data")),
         "request": RequestEntry(
@@ -321,7 +327,7 @@ def record(methods: Methods = METHODS, *, dataset: str = "ml-100k", **changes: A
         "attainable_margin": 0.082,
         "systems": systems(methods),
         "controls": controls(),
-        "retained": {"score z": around(1.03, 0.1), "rank": Estimate(note="needs lists")},
+        "retained": {method[0]: retained(method[0]) for method in methods},
         "ladder": ladder(rng, named),
         "curves": curves(rng, [("original", 1.0), *named]),
         "units": UnitsFile(path="units.parquet", digest=_digest("units")),

@@ -30,7 +30,7 @@ def by_name(whole: Record) -> dict[str, plates.Plate]:
 
 
 def test_figures_come_in_reading_order_and_repeat_byte_for_byte(usual: list[plates.Plate]) -> None:
-    assert [plate.name for plate in usual] == ["dose", "roc", "scores", "ranks"]
+    assert [plate.name for plate in usual] == ["dose", "deciles", "roc", "scores", "ranks"]
     assert usual == figures.plates(record())
 
 
@@ -47,6 +47,37 @@ def test_every_panel_is_labelled_themed_text_without_metadata(usual: list[plates
             assert texts(panel)
             for banned in ("metadata", "http:", "xlink", "<?xml", "DOCTYPE", "DejaVu", "<style"):
                 assert banned not in panel
+
+
+def test_every_group_with_a_reading_is_drawn_and_all_are_listed(named: dict[str, plates.Plate]) -> None:
+    plate = named["deciles"]
+    assert len(plate.panels) == len(METHODS)
+    assert [entry.name for entry in plate.legend] == ["by popularity", "by activity"]
+    assert len(plate.table.rows) == 20 * len(METHODS)
+    silent, *others = plate.table.rows[:20]
+    assert silent[1:] == (
+        "popularity 1 to 3", "400", "not measured", "not measured",
+        "the original does not stand out from the Golds in this group",
+    )  # fmt: skip
+    assert [row[1] for row in others if row[-1] == "farthest from Gold"] == ["popularity 190 to 583"]
+    # A mark for each of the 19 groups that have a reading, a tick at either end of the axis.
+    root = ElementTree.fromstring(plate.panels[0])
+    colours = [f"var(--series-{k}" for k in (0, 1)]
+    marks = [use.get("style", "") for use in root.iter("use") if any(c in use.get("style", "") for c in colours)]
+    assert len(marks) == 19
+    assert {"1", "10"} <= set(texts(plate.panels[0]))
+
+
+def test_one_kind_of_group_names_the_figure() -> None:
+    single = [s.model_copy(update={"deciles": [d for d in s.deciles if d.by == "activity"]}) for s in record().systems]
+    plate = by_name(record().model_copy(update={"systems": single}))["deciles"]
+    assert plate.title == "Dose by activity"
+    assert [entry.name for entry in plate.legend] == ["by activity"]
+
+
+def test_without_groups_there_is_no_figure_of_them() -> None:
+    bare = [s.model_copy(update={"deciles": []}) for s in record().systems]
+    assert "deciles" not in by_name(record().model_copy(update={"systems": bare}))
 
 
 def test_hostile_names_are_text_in_figures() -> None:

@@ -18,6 +18,7 @@ from auditkit.errors import StoreError
 from auditkit.record import Estimate, Record, Role, SystemEntry
 from auditkit.reports import html, numbers, words
 
+from .beneath import SETTLE
 from .sample import METHODS, controls, crowded, hostile, invalid, minimal, record
 
 BLOCKS = {"td", "th", "dt", "dd", "li", "tr", "div", "p"}
@@ -152,8 +153,8 @@ def test_verdict_comes_first_with_its_reasons_and_limits(usual: str) -> None:
     headings = re.findall(r"<h[12][^>]*>(.*?)</h[12]>", usual, re.DOTALL)
     assert '<span class="word">FAIL</span>' in headings[0]
     assert headings[1:] == [
-        *("Score card", "Figures", "Findings", "Controls of the audit itself", "Utility and cost", "Setting"),
-        *("What was not shown", "The words used here"),
+        *("Score card", "Figures", "Findings", "Beneath the average", "Controls of the audit itself"),
+        *("Utility and cost", "Setting", "What was not shown", "The words used here"),
     ]
     shown = Page(usual).words
     order = ["FAIL Not forgotten", "Asked", "Found", "Reasons", "Yardstick", "Not meant"]
@@ -195,6 +196,34 @@ def test_many_reasons_are_folded_but_all_there() -> None:
     assert all(reason in page.words for reason in reasons)
 
 
+def test_units_groups_and_retained_data_are_shown(usual: str) -> None:
+    shown = Page(usual).words
+    assert "finetune 2,368 of 4,000 (2,368 above Gold) 789 3e-05 popularity 190 to 583 400" in shown
+    assert "sisa 0 of 4,000 0 3e-05 popularity 190 to 583 400" in shown
+    assert "finetune 1.600 [1.500, 1.700] 0.080 [0.060, 0.100] 0.112 [0.082, 0.142] popularity 1 to 3, 410" in shown
+    assert "row-reinit not measured the system answers nothing there not measured not measured" in shown
+    assert "the original does not stand out from the Golds in this group" in shown
+
+
+def test_power_is_said_and_what_would_settle_only_where_something_must() -> None:
+    plain = Page(html.render(record())).words
+    assert "would be found with probability 1.00 (the policy asks for 0.80)." in plain
+    assert "To settle" not in plain
+    weak = record().policy.model_copy(update={"power": 0.41})
+    shown = Page(html.render(record(policy=weak, settle=SETTLE, attainable_margin=0.137))).words
+    assert "with probability 0.41 (the policy asks for 0.80); that is too little for anything to pass." in shown
+    assert "To settle 16 Golds (now 8), or 3 runs of the method (now 1), or 9,000 units in the request" in shown
+    assert "references 32 not alone" in shown
+    assert "Attainable with any number of Golds 0.081" in shown
+
+
+def test_every_control_says_what_its_failing_means(usual: str) -> None:
+    shown = Page(usual).words
+    for control in controls():
+        assert control.ok
+        assert f"{control.observed} ✔ yes {control.consequence}" in shown
+
+
 def test_failed_control_is_shown(wrong: str, usual: str) -> None:
     shown = Page(wrong).words
     assert "INVALID This audit cannot be relied on" in shown
@@ -214,6 +243,7 @@ def test_minimal_record_says_what_is_absent() -> None:
     absent = [
         "No attack was run",
         "No control was run",
+        "No unit was tested by itself",
         "Retained units were not",
         "Utility was not measured",
     ]

@@ -8,6 +8,7 @@ from rich.console import Console
 from auditkit.record import Record
 from auditkit.reports import terminal
 
+from .beneath import SETTLE
 from .sample import METHODS, crowded, hostile, invalid, minimal, record
 
 
@@ -32,6 +33,7 @@ def test_verdict_card_controls_and_limits_in_that_order(width: int) -> None:
         "Reasons:",
         "Not meant:",
         "Score card",
+        "Beneath the average",
         "Controls of",
         "What was not shown",
     ]
@@ -51,6 +53,23 @@ def test_estimates_and_missing_ones() -> None:
     assert "0.642 [0.592, 0.692]" in text
     assert "0.2267 [-0.0046 to Gold]" in text
     assert "not measured: it shared the machine with another job" in text
+
+
+def test_units_groups_power_and_remedies() -> None:
+    weak = record().policy.model_copy(update={"power": 0.41})
+    text = flat(shown(record(policy=weak, settle=SETTLE), 160))
+    assert "with probability 0.41 (the policy asks for 0.80); that is too little for anything to pass." in text
+    assert "To settle: 16 Golds (now 8), or 3 runs of the method (now 1), or 9,000 units in the request" in text
+    assert "Beneath the average" in text
+    assert "2,368 of 4,000 (2,368 above Gold)" in text
+    assert "popularity 190 to 583, 400 units" in text
+    assert "To settle" not in flat(shown(record()))
+    assert "Beneath the average" not in flat(shown(minimal()))
+
+
+def test_every_control_says_what_its_failing_means() -> None:
+    text = flat(shown(record(), 160))
+    assert all(control.ok and control.consequence in text for control in record().controls)
 
 
 def test_many_reasons_are_counted_not_listed() -> None:

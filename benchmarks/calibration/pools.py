@@ -1,0 +1,116 @@
+"""Training and probing a world's systems once; what stays is their answers, in files that a run goes on from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from auditkit.attacks.fold_in import FoldIn
+from auditkit.builds import System, Workshop, build
+from auditkit.contracts import Probe
+from auditkit.data.dataset import Bools, Floats, Ints
+from auditkit.deletion import DeletionRequest
+from auditkit.digests import digest_of
+from auditkit.evidence import Case, Evidence, Reading, fix_points, make_case, observe
+from auditkit.probes import Pairs
+from auditkit.store import Store
+from auditkit.talk import Talk
+from auditkit.writing import replace_file
+from benchmarks.calibration.worlds import World, pool
+
+_CHUNK = 16
+# Signals that some attack of the battery reads; the others would only fill memory.
+_KEPT = {"pairs": ("z", "rank"), "fold-in": ("z", "row")}
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All systems of a world with their answers.
+
+    Attributes:
+        world: what they are systems of.
+        case: its data and request; units are the request's alone.
+        evidence: of all systems.
+    """
+
+    world: World
+    case: Case
+    evidence: Evidence
+
+    def group(self, *names: str) -> Ints:
+        """Positions of the systems in these groups, int64 [n]."""
+        return np.array([k for k, s in enumerate(self.evidence.systems) if s.method in names], np.int64)
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups, in order."""
+        return list(dict.fromkeys(s.method for s in self.evidence.systems))
+
+
+def _case(world: World, root: str | None) -> Case:
+    data = world.data(root)
+    full = make_case(data, world.request(data), seed=0)
+    # Units to compare with enter no verdict.
+    return Case(data, full.request, full.units[full.forget].reset_index(drop=True))
+
+
+def _probes(world: World) -> list[Probe]:
+    return [FoldIn()] if world.regime == "item" else [Pairs(), FoldIn()]
+
+
+def _observe(systems: Sequence[System], case: Case, shop: Workshop, world: World, talk: Talk) -> dict[str, Floats]:
+    questions = fix_points(_probes(world), case, seed=0)
+    stream = ((system, model) for system, model, _ in build(systems, shop, talk))
+    readings = observe(stream, questions, case, seed=0).readings
+    return {f"{p.name} {s}": r.values[s] for p, r in readings.items() for s in _KEPT[p.name] if s in r.values}
+
+
+def gather(world: World, folder: Path, root: str | None = None, device: str = "cpu") -> Pool:
+    """Train and probe what the folder lacks, then read everything back.
+
+    Args:
+        world: what is wanted.
+        folder: evidence of the world's systems, 16 to a file.
+        root: of the data sets.
+        device: where to train.
+    """
+    case, systems = _case(world, root), pool(world)
+    own = folder / world.slug
+    shop = Workshop(case.data, case.request, Store(own / "systems"), device)
+    with Talk() as talk:
+        parts = []
+        for start in range(0, len(systems), _CHUNK):
+            chunk = systems[start : start + _CHUNK]
+            path = own / f"{digest_of([shop.address(s.build) for s in chunk], _KEPT)[:24]}.npz"
+            if not path.exists():
+                talk(f"{world.name}: {chunk[0].name}", start, len(systems))
+                answers = _observe(chunk, case, shop, world, talk)
+                replace_file(path, partial(_write, answers))
+            with np.load(path) as stored:
+                parts.append({name: stored[name] for name in stored.files})
+    shutil.rmtree(own / "systems", ignore_errors=True)
+    return Pool(world, case, _evidence(case, systems, world, parts))
+
+
+def _write(arrays: dict[str, Floats], path: Path) -> None:
+    with path.open("wb") as out:
+        np.savez(out, **arrays)  # type: ignore[arg-type]
+
+
+def _held(systems: Sequence[System], request: DeletionRequest) -> Bools:
+    return np.stack([s.build.held(request) for s in systems])
+
+
+def _evidence(case: Case, systems: Sequence[System], world: World, parts: list[dict[str, Floats]]) -> Evidence:
+    readings = {}
+    for probe, points in fix_points(_probes(world), case, seed=0).items():
+        kept = [s for s in _KEPT[probe.name] if f"{probe.name} {s}" in parts[0]]
+        values = {s: np.concatenate([part[f"{probe.name} {s}"] for part in parts]) for s in kept}
+        readings[probe] = Reading(points, values, len(case.units))
+    seen = np.stack([s.build.seen(case.request) for s in systems])
+    return Evidence(tuple(systems), case.units, seen, _held(systems, case.request), readings)
