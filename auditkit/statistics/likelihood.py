@@ -85,18 +85,15 @@ def fit_in_out(values: Floats, held: Bools) -> InOut:
     """
     known = np.isfinite(values)
     filled = values if known.all() else np.where(known, values, 0.0)
-    inside = held & known
-    n_in = inside.sum(0)
-    n_out = known.sum(0) - n_in
-    sum_in = np.where(inside, filled, 0.0).sum(0)
+    # As factors 0 and 1, so that every sum over references is one pass without a copy.
+    inside, outside = (known & held).astype(np.float64), (known & ~held).astype(np.float64)
+    n_in, n_out = inside.sum(0).astype(np.int64), outside.sum(0).astype(np.int64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_in = sum_in / n_in
-        mean_out = np.where(known & ~held, filled, 0.0).sum(0) / n_out
+        mean_in = np.einsum("kn,kn->n", filled, inside) / n_in
+        mean_out = np.einsum("kn,kn->n", filled, outside) / n_out
     usable = (n_in > 0) & (n_out > 0)
-    middles = np.where(held, np.where(usable, mean_in, 0.0), np.where(usable, mean_out, 0.0))
-    squares = np.where(known & usable, (filled - middles) ** 2, 0.0)
-    square_in = np.where(held, squares, 0.0).sum(0)
-    square_out = np.where(held, 0.0, squares).sum(0)
+    square_in = _squares(filled - np.where(usable, mean_in, 0.0), inside * usable)
+    square_out = _squares(filled - np.where(usable, mean_out, 0.0), outside * usable)
     degrees = np.maximum(n_in + n_out - 2, 1)
     # Points that nobody answered (told ones, in fold-in) say nothing of the degrees of the others.
     typical = int(np.median(degrees[usable])) if usable.any() else 1
@@ -107,6 +104,12 @@ def fit_in_out(values: Floats, held: Bools) -> InOut:
         float(_positive(np.array(square_in.sum() / max(free_in, 1)))),
         float(_positive(np.array(square_out.sum() / max(free_out, 1)))),
     )  # fmt: skip
+
+
+def _squares(deviations: Floats, counted: Floats) -> Floats:
+    """Sum over references of the squared deviations that count, [n_points]."""
+    deviations *= counted
+    return np.asarray(np.einsum("kn,kn->n", deviations, deviations))
 
 
 def _positive(variance: Floats) -> Floats:

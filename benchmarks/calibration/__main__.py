@@ -23,7 +23,8 @@ from benchmarks.calibration.pools import Pool, gather
 from benchmarks.calibration.replicates import replicates
 from benchmarks.calibration.sections import sections
 from benchmarks.calibration.signals import item_signals
-from benchmarks.calibration.worlds import WORLDS
+from benchmarks.calibration.worlds import WORLDS, World
+from benchmarks.memory import keep_freed_memory
 
 INTRO = """\
 Audits are drawn from pools of really trained systems and judged by the code that judges every audit: originals, Golds,
@@ -39,7 +40,7 @@ def _options() -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--store", required=True, help="folder of pools and finished audits; runs are resumable")
     made.add_argument("--worlds", nargs="*", help="only worlds whose name begins so")
-    made.add_argument("--audits", type=int, help="at most so many resampled audits of each world and profile")
+    made.add_argument("--audits", type=int, default=200, help="at most so many audits of each world and profile")
     made.add_argument("--data", help="folder of the data sets (default: AUDITKIT_DATA)")
     made.add_argument("--device", default="cpu", help="where pools are trained")
     made.add_argument("--jobs", type=int, default=2, help="processes")
@@ -47,19 +48,18 @@ def _options() -> argparse.Namespace:
     return made.parse_args()
 
 
-def _count(full: Pool, options: argparse.Namespace) -> int:
-    return min(full.world.audits, options.audits or full.world.audits)
+def _count(world: World, profile: str, most: int) -> int:
+    """Audits of a profile: half as many of the largest, which take most of the time."""
+    return min(world.audits // 2 if profile == "certify" else world.audits, most)
 
 
 def _audits(full: Pool, options: argparse.Namespace) -> pd.DataFrame:
     runs = 3 if full.world.name.endswith(_TRIPLE) else 1
-    added, store = with_derived(full), Path(options.store)
-    parts = [
-        replicates(added, profile, _count(full, options), store, runs=runs, jobs=options.jobs).assign(
-            world=full.world.name
-        )
-        for profile in SIZES
-    ]
+    added, store, parts = with_derived(full), Path(options.store), []
+    for profile in SIZES:
+        count = _count(full.world, profile, options.audits)
+        table = replicates(added, profile, count, store, runs=runs, jobs=options.jobs)
+        parts.append(table.assign(world=full.world.name))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -78,15 +78,16 @@ def _pooled(full: Pool, audits: int) -> dict[str, list[dict[str, object]]]:
 
 def main() -> None:
     """Run everything and write the page."""
+    keep_freed_memory()  # before the processes are started that audit
     options = _options()
     chosen = [w for w in WORLDS if not options.worlds or w.name.startswith(tuple(options.worlds))]
     tables, rows, signals = [], [], []
     for world in chosen:
         full = gather(world, Path(options.store), options.data, options.device)
         tables.append(_audits(full, options))
-        rows.append((full, _count(full, options)))
+        rows.append((full, min(world.audits, options.audits)))
         if world.regime == "item" and world.backbone != "ease":
-            signals.append(item_signals(full, max(_count(full, options) // 10, 3), options.jobs))
+            signals.append(item_signals(full, max(options.audits // 10, 3), options.jobs))
     pooled_rows = Parallel(n_jobs=options.jobs)(delayed(_pooled)(full, audits) for full, audits in rows)
     extra = {key: pd.DataFrame([row for part in pooled_rows for row in part[key]]) for key in pooled_rows[0]}
     extra["signals"] = pd.concat(signals, ignore_index=True) if signals else pd.DataFrame({"world": []})
