@@ -1,7 +1,7 @@
 """Keep freed memory instead of handing it back page by page.
 
-The C library returns every array above a few hundred kilobytes to the system when it is freed, and asks for fresh
-(zeroed) pages a moment later. Statistics that make many such arrays then spend most of their time in page faults: a fit of 63
+The C library returns every array above a few hundred kilobytes to the system when it is freed, and asks for fresh pages
+a moment later. Statistics that make many such arrays then spend most of their time in page faults: a fit of 63
 references at 4,000 points took 1.4 ms with the memory kept and 10 to 27 ms without, on a virtual machine.
 """
 
