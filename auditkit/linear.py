@@ -21,7 +21,7 @@ class LinearAttack(Attack):
         """Which signal of the probe is read."""
 
     def score(self, targets: Targets, background: Evidence) -> Scores:
-        """Sums over a unit's points of w (signal - middle) and (w - mean w)(signal - middle)."""
+        """Sums over a unit's points of w (signal - middle) and v (signal - middle), v the pattern's weights."""
         return linear_scores(self.probes[0], self.read_signal, targets, background)
 
     def weight_noise(self, background: Evidence) -> float | None:
@@ -60,12 +60,9 @@ def linear_scores(probe: Probe, signal: str, targets: Targets, background: Evide
     """Level and pattern of the linear score; weights come from the background's references alone."""
     fitted, usable = fit_references(probe, signal, background)
     reading = targets.readings[probe]
-    weights = fitted.weights()
     centred = reading.values[signal] - fitted.middle()
-    # Written so that a point without weight never carries a target's NaN into a unit that has other points.
-    pattern_weights = weights - weights[usable].mean() if usable.any() else weights
     return Scores(
-        summed(reading, weights * centred, usable),
-        summed(reading, pattern_weights * centred, usable),
+        summed(reading, fitted.weights() * centred, usable),
+        summed(reading, fitted.pattern_weights() * centred, usable),
         int(usable.sum()),
     )

@@ -38,6 +38,18 @@ class InOut:
         """W = (mean_in - mean_out) / within, float64 [n_points]; 0 where unusable."""
         return np.where(self.usable, (self.mean_in - self.mean_out) / self.within, 0.0)
 
+    def pattern_weights(self) -> Floats:
+        """(contrast - its mean) / within, float64 [n_points], the mean weighted by 1/within; 0 where unusable.
+
+        They sum to 0, so a common shift of all points changes nothing; and against the contrast itself they sum to
+        sum((contrast - mean)^2 / within), which cannot be negative: what varies with the contrast is always found.
+        """
+        if not self.usable.any():
+            return self.weights()
+        precision = np.where(self.usable, 1 / self.within, 0.0)
+        weights = self.weights()
+        return np.asarray(weights - precision * (weights.sum() / precision.sum()))
+
     def middle(self) -> Floats:
         """Half way between the means, where the linear score is 0; 0 where unusable."""
         return np.where(self.usable, (self.mean_in + self.mean_out) / 2, 0.0)

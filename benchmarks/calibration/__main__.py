@@ -50,7 +50,8 @@ def _options() -> argparse.Namespace:
 
 def _count(world: World, profile: str, most: int) -> int:
     """Audits of a profile: half as many of the largest, which take most of the time."""
-    return min(world.audits // 2 if profile == "certify" else world.audits, most)
+    count = min(world.audits, most)
+    return count // 2 if profile == "certify" else count
 
 
 def _audits(full: Pool, options: argparse.Namespace) -> pd.DataFrame:

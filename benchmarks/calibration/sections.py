@@ -42,12 +42,14 @@ def _on_golds(tables: pd.DataFrame) -> list[Study]:
     return [
         Study(
             "Fresh Golds",
-            "A Gold that is in no background, judged as if it were a method's work: how often a two-sided 5% test"
-            " rejects 0, how often the spread lies above Gold's at a one-sided 5%, and verdicts at the default "
-            "margins.",
+            "A Gold that is in no background, judged as if it were a method's work: how often a two-sided 5% test "
+            "rejects 0, how often the spread lies above Gold's at a one-sided 5%, and verdicts at the default margins. "
+            "Where the request is small, seed noise alone is wider than the default margin: such audits end "
+            "INCONCLUSIVE and say what would settle them; they are listed as missing the target for PASS.",
             studies.null(tables),
             (
                 Target(("level rejected",), 0.025, 0.08, "not ease"),
+                Target(("level rejected, several runs",), None, 0.08),
                 Target(("spread above",), 0.03, 0.08, "not ease"),
                 Target(("PASS",), 0.85),
                 Target(("FAIL",), None, 0.01),

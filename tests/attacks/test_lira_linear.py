@@ -26,11 +26,13 @@ class TestLiraLinear(AttackTests):
                 difference[k], middle[k] = inside.mean() - outside.mean(), (inside.mean() + outside.mean()) / 2
                 squares = ((inside - inside.mean()) ** 2).sum() + ((outside - outside.mean()) ** 2).sum()
                 variance[k] = squares / (len(refs) - 2)
-            weights = difference / shrunken(variance, len(refs) - 2)
+            within = shrunken(variance, len(refs) - 2)
+            weights = difference / within
+            of_pattern = (difference - np.average(difference, weights=1 / within)) / within
             scores = cross_score(self.attack, evidence)
             assert scores.pattern is not None
             assert scores.n_points == len(points)
-            for part, w in ((scores.level, weights), (scores.pattern, weights - weights.mean())):
+            for part, w in ((scores.level, weights), (scores.pattern, of_pattern)):
                 terms = w * (z[0, points] - middle)
                 naive = [terms[reading.unit[points] == unit].sum() for unit in range(int(case.forget.sum()))]
                 assert_allclose(part[0, case.forget], naive, rtol=1e-9, atol=1e-9)

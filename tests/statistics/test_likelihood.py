@@ -154,3 +154,26 @@ def test_shrinking_keeps_mean_order_scale_and_nan(seed: int, degrees: int, facto
 
 def test_nothing_known_stays_unknown() -> None:
     assert np.isnan(shrunken(np.full(3, np.nan), 5)).all()
+
+
+@given(seed=st.integers(0, 10_000))
+def test_pattern_weights_are_blind_to_a_shift_and_point_along_the_contrast(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    held = rng.permuted(np.arange(8)[:, None] % 2 == np.zeros(30, int), axis=0)
+    gain = rng.gamma(2.0, size=30)
+    # Variances that grow with the contrast: w - mean(w) would point against it.
+    values = gain * held + gain**2 * rng.normal(size=(8, 30))
+    values[:, 4] = np.nan
+    fitted = fit_in_out(values, held)
+    weights = fitted.pattern_weights()
+    contrast = np.where(fitted.usable, fitted.mean_in - fitted.mean_out, 0.0)
+    assert abs(weights.sum()) < 1e-9 * np.abs(weights).sum()
+    assert weights[4] == 0
+    assert weights @ contrast >= 0
+    centre = np.average(contrast[fitted.usable], weights=1 / fitted.within[fitted.usable])
+    assert_allclose(weights[fitted.usable], ((contrast - centre) / fitted.within)[fitted.usable], rtol=1e-9, atol=1e-9)
+
+
+def test_without_a_usable_point_there_is_no_pattern() -> None:
+    fitted = fit_in_out(np.zeros((3, 2)), np.ones((3, 2), np.bool_))
+    assert (fitted.pattern_weights() == 0).all()
