@@ -348,7 +348,7 @@ class Scores:
 
     Attributes:
         level: float64 [n_targets, n_units], sums over a unit's points weighted by w.
-        pattern: float64 [n_targets, n_units], weighted by w - mean(w); None makes the attack a diagnostic.
+        pattern: float64 [n_targets, n_units], weighted so that a common shift cancels; None makes it a diagnostic.
         n_points: how many probe points carry a weight.
     """
 

@@ -9,8 +9,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from auditkit.contracts import Access, Needs, Probe, Scores
 from auditkit.crossing import check_needs, cross_score, lines, read_ladder, score_targets
+from auditkit.data.dataset import Floats
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence, Reading, Targets
+from auditkit.statistics.likelihood import InOut, fit_in_out
 
 from .gaussian import ALL, Linear, Raw, Signal, World
 
@@ -116,15 +118,18 @@ def test_targets_of_elsewhere_are_scored_as_if_they_were_there(evidence: Evidenc
     )
 
 
-def test_ladder_readings_against_a_naive_refit(evidence: Evidence) -> None:
-    from auditkit.statistics.likelihood import fit_in_out
+def _centred(fitted: InOut) -> Floats:
+    contrast = fitted.mean_in - fitted.mean_out
+    return np.asarray((contrast - np.average(contrast, weights=1 / fitted.within)) / fitted.within)
 
+
+def test_ladder_readings_against_a_naive_refit(evidence: Evidence) -> None:
     z, judged = evidence.readings[Signal()].values["z"], np.arange(30) < 25
     references, ladder = evidence.rows("reference"), read_ladder(Linear(), evidence, judged)
     for r, rung in zip(references, ladder, strict=True):
         others = np.setdiff1d(references, [r])
         fitted = fit_in_out(z[others], evidence.held[others])
-        for name, w in (("level", fitted.weights()), ("pattern", fitted.weights() - fitted.weights().mean())):
+        for name, w in (("level", fitted.weights()), ("pattern", _centred(fitted))):
             gold = z[evidence.rows("gold")].mean(0)
             gain = (w * (z[evidence.rows("original")].mean(0) - gold))[judged]
             assert_allclose(getattr(rung, name), (w * (z[r] - gold))[judged].sum() / gain.sum())

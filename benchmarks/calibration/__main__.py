@@ -32,8 +32,8 @@ references and a control Gold are drawn at random, the rule is calibrated on the
 handed in as "unlearned". Replicates of a world share its pool, so rates carry a Monte-Carlo error of about .01 to .02,
 more where a pool is small. `runs` is how many runs of a method an audit reads: 3 where a request is too small for the
 spread, else 1."""
-# Too small for the spread, so nothing passes with fewer runs.
-_TRIPLE = ("one user", "active user")
+# No spread is shown there (one unit, or an original that spreads no wider than Golds): nothing passes with fewer runs.
+_TRIPLE = ("one user", "active user", "tiktok bpr-mf user")
 
 
 def _options() -> argparse.Namespace:
@@ -92,7 +92,7 @@ def main() -> None:
     pooled_rows = Parallel(n_jobs=options.jobs)(delayed(_pooled)(full, audits) for full, audits in rows)
     extra = {key: pd.DataFrame([row for part in pooled_rows for row in part[key]]) for key in pooled_rows[0]}
     extra["signals"] = pd.concat(signals, ignore_index=True) if signals else pd.DataFrame({"world": []})
-    command = "python -m benchmarks.calibration --store FOLDER"
+    command = f"python -m benchmarks.calibration --store FOLDER --audits {options.audits}"
     made = sections(chosen, pd.concat(tables, ignore_index=True), extra)
     text = page(made, command, INTRO)
     replace_file(Path(options.out), lambda path: path.write_text(text, encoding="utf-8"))
