@@ -30,8 +30,8 @@ INTRO = """\
 Audits are drawn from pools of really trained systems and judged by the code that judges every audit: originals, Golds,
 references and a control Gold are drawn at random, the rule is calibrated on them, and other systems of the pool are
 handed in as "unlearned". Replicates of a world share its pool, so rates carry a Monte-Carlo error of about .01 to .02,
-more where a pool is small. `runs` is how many runs of a method an audit reads: 3 where a request is too small for the
-spread, else 1."""
+more where a pool is small. `runs` is how many runs of a method an audit reads: 3 where no spread is shown (one unit, or
+an original that spreads no wider than Golds), else 1. The certify profile is repeated half as often as the others."""
 # No spread is shown there (one unit, or an original that spreads no wider than Golds): nothing passes with fewer runs.
 _TRIPLE = ("one user", "active user", "tiktok bpr-mf user")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from auditkit.contracts import Scores
 from auditkit.crossing import read_ladder, score_targets
@@ -111,11 +110,3 @@ def unit_tests(pool: Pool, profile: str, audits: int = 40) -> dict[str, Any]:
         "audits with a false discovery at q .05": float(np.mean(audits_with_any)),
         "floor": float(np.asarray(tests.floor)),
     }  # fmt: skip
-
-
-def null_moments(pool: Pool) -> dict[str, Any]:
-    """Skew and excess kurtosis of the level over the pool's Golds: the t interval assumes neither."""
-    scores, known = _unit_scores(pool, "standard", 0)
-    total = scores.level[:, known].sum(1)
-    return {"world": pool.world.name, "Golds": len(total), "skew": float(stats.skew(total)),
-            "excess kurtosis": float(stats.kurtosis(total))}  # fmt: skip
