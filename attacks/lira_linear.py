@@ -24,9 +24,9 @@ class LiraLinear(LinearAttack):
     signal: Literal["z", "rank", "margin", "softmax"] = "z"
     name: ClassVar[str] = "lira-linear"
     needs: ClassVar[Needs] = Needs(references=4)
-    primary_for: ClassVar[frozenset[Regime]] = frozenset({"interaction"})
+    primary_for: ClassVar[frozenset[Regime]] = frozenset({"interaction", "modality"})
     # In item requests an honest Gold that drops the items from its catalogue reads far from other Golds on its rows.
-    fails_in: ClassVar[frozenset[Regime]] = frozenset({"interaction", "user"})
+    fails_in: ClassVar[frozenset[Regime]] = frozenset({"interaction", "user", "modality"})
     reads: ClassVar[str] = (
         "how strongly the system scores the forgotten pairs, compared with systems known to hold or not hold them"
     )

@@ -29,10 +29,14 @@ from auditkit.store import Store
 _GROUP = 8
 # Every module whose source decides what training yields, beside the backbone's and the unlearner's own.
 _ENGINE = (
+    "auditkit.architecture",
     "auditkit.contracts",
     "auditkit.deletion",
     "auditkit.data.dataset",
     "auditkit.backbones.graph",
+    "auditkit.backbones.item_graph",
+    "auditkit.backbones.layers",
+    "auditkit.backbones.multimodal",
     "auditkit.training",
 )
 
@@ -273,7 +277,8 @@ def _make_group(group: Sequence[System], shop: Workshop) -> None:
 def _train(systems: Sequence[System], shop: Workshop) -> None:
     builds = [s.build for s in systems if isinstance(s.build, Train)]
     recipe = builds[0].recipe
-    members = [(shop.without(b.held(shop.request)), b.seed) for b in builds]
+    # Without the test part nothing can be selected on it.
+    members = [(_untested(shop.without(b.held(shop.request))), b.seed) for b in builds]
     alone = len(systems) == 1 and systems[0].timed
     if alone:
         _warm_up(recipe, shop.device)
@@ -295,10 +300,11 @@ def _warmed(backbone: str, engine: str, device: str) -> None:
     method under test would pay for that.
     """
     few = np.arange(8)
-    toy = Dataset("toy", 8, 8, Interactions(few, few), valid=Interactions(few, (few + 1) % 8))
+    features = {name: Features(np.eye(8, dtype=np.float32), np.ones(8, np.bool_)) for name in ("image", "text")}
+    toy = Dataset("toy", 8, 8, Interactions(few, few), Interactions(few, (few + 1) % 8), features=features)
     recipe = Recipe.of(backbone, fit={"epochs": 1, "engine": engine})
     model = recipe.architecture().fit([(toy, 0)], recipe, device=device)[0]
-    learned = [p for p in model.parameters() if p.requires_grad]
+    learned = list(model.trained.values())
     if learned:
         optimiser, ids = torch.optim.Adam(learned), torch.arange(4, device=model.device)
         model.loss(ids, ids, ids + 4, l2=0.0).backward()  # type: ignore[no-untyped-call]

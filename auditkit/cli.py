@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=(
     "Audits whether a recommender still carries the data it was told to forget. "
     "Exit codes of audit: 0 PASS, 1 FAIL, 2 usage or configuration, 3 internal, 4 INCONCLUSIVE or INVALID."
 ))  # fmt: skip
-data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sets, and make features from text.")
 app.add_typer(data_app, name="data")
 
 INTERNAL = 3
@@ -210,6 +210,30 @@ def inspect_data(
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         typer.echo(f"{name:{width}}  {text}")
+
+
+@data_app.command("encode")
+def encode_text(
+    path: Annotated[Path, typer.Argument(help="tab-separated file: a column of 0-based item ids, columns of text")],
+    encoder: Annotated[Path, typer.Option(help="folder of a sentence-transformers encoder; nothing is fetched")],
+    out: Annotated[Path, typer.Option(help="<modality>_feat.npy to write")] = Path("text_feat.npy"),
+    id_: Annotated[str | None, typer.Option("--id", help="column of ids; default: item_id, id or the first")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="column to read, repeatable; default: all others")] = None,
+    force: Annotated[bool, typer.Option("--force", help="overwrite")] = False,
+) -> None:
+    """Encode item text to features, one row per id; items without text become absent rows."""
+    from auditkit.data import text as reading
+    from auditkit.errors import ConfigurationError
+
+    if not out.name.endswith("_feat.npy"):
+        raise ConfigurationError(f"--out must be named <modality>_feat.npy, as readers look for it, got {out.name}")
+    if out.exists() and not force:
+        raise ConfigurationError(f"{out} exists already; choose another name or pass --force")
+    reading.check_encoder(encoder)
+    found = reading.text_features(reading.item_texts(path, id_column=id_, text_columns=text or ()), encoder)
+    reading.write_features(found, out)
+    rows, width = found.values.shape
+    typer.echo(f"rows    {rows:,}\nwidth   {width}\nabsent  {rows - int(found.present.sum()):,}\nfile    {out}")
 
 
 if __name__ == "__main__":

@@ -38,13 +38,13 @@ class DataTable(_Table):
 class RequestTable(_Table):
     """[request]: what must be forgotten: selected (`select` with `share` or `count`) or listed in a `file`."""
 
-    regime: Literal["interaction", "user", "item"] = "interaction"
+    regime: Literal["interaction", "user", "item", "modality"] = "interaction"
     select: Literal["random", "core", "edge"] | None = None
     file: str | None = None
     share: float | None = Field(None, gt=0, le=1)
     count: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
-    modalities: tuple[str, ...] = ()
+    modalities: tuple[str, ...] | None = None
 
 
 class RecipeTable(_Table):
@@ -83,6 +83,7 @@ class AuditTable(_Table):
     seed: int = Field(0, ge=0)
     device: str = "cpu"
     access: tuple[Literal["lists", "scores", "new-users", "new-items", "weights"], ...] | None = None
+    masked: Literal["train+valid", "train"] = "train+valid"
     store: str = ".auditkit"
 
 
@@ -236,11 +237,15 @@ def make_request(config: AuditConfig, data: Dataset, names: Names) -> DeletionRe
     from auditkit.deletion import select
 
     table = config.request
+    # With an item goes what it shows, unless the request says otherwise.
+    modalities = data.modalities if table.regime in ("item", "modality") else ()
+    if table.modalities is not None:
+        modalities = table.modalities
     if table.file:
-        return read_request(config.folder / table.file, table.regime, table.modalities, names=names)
+        return read_request(config.folder / table.file, table.regime, modalities, names=names)
     return select(
         data, table.regime, table.select or "random", share=table.share, count=table.count, seed=table.seed,
-        modalities=table.modalities,
+        modalities=modalities,
     )  # fmt: skip
 
 
@@ -265,7 +270,7 @@ def _settings(config: AuditConfig, profile: str | None) -> Any:
         golds=table.golds, references=table.references, originals=table.originals, margin=policy.margin,
         alpha=policy.alpha, min_power=policy.min_power, primary=policy.primary, tune=table.tune, seed=table.seed,
         device=table.device,
-        access=ALL_ACCESS if table.access is None else _access(table.access),
+        access=ALL_ACCESS if table.access is None else _access(table.access), masked=table.masked,
     )  # fmt: skip
 
 
@@ -291,10 +296,11 @@ path = "ml-100k"            # a file or folder: MMRec, RecBole, MovieLens, Light
 # seed = 0                  # of a random split
 
 [request]
-regime = "interaction"      # interaction, user or item: what a unit of the request is
+regime = "interaction"      # interaction, user, item or modality (features of items): what a unit of the request is
 select = "random"           # random, core (most active or popular) or edge (least)
 share = 0.05                # of the candidates; or: count = 200
 seed = 0
+# modalities = ["image"]    # features of the named items that go too; absent: all in item and modality requests
 # file = "request.csv"      # instead: units listed in columns user and/or item, by the ids of the data files
 
 [recipe]
@@ -324,6 +330,7 @@ device = "cpu"
 # tune = 0                  # up to 0.5: share of the request's clusters (its users, or items) that choices are tuned on
                             # and that are not judged; each part needs 20 units
 # access = ["scores"]       # what the auditor can reach: lists, scores, new-users, new-items, weights
+# masked = "train+valid"    # pairs that leave the rankings at test; some papers mask "train" alone
 # store = ".auditkit"       # where trained systems are kept; nothing is trained twice
 
 [policy]

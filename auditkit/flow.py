@@ -107,7 +107,7 @@ def _observe(
     questions: dict[Probe, pd.DataFrame],
     case: Case,
     shop: Workshop,
-    seed: int,
+    plan: Plan,
     progress: Progress,
 ) -> Observations:
     found = Observations()
@@ -119,11 +119,11 @@ def _observe(
             if cost is not None:
                 found.costs[system.name] = cost
             if system.role != "reference":
-                found.usefulness[system.name] = measure_usefulness(model, case)
+                found.usefulness[system.name] = measure_usefulness(model, case, plan.protocol)
                 found.serving[system.name] = inspect_serving(model, case)
             yield system, model
 
-    found.evidence = observe(stream(), questions, case, seed=seed)
+    found.evidence = observe(stream(), questions, case, seed=plan.settings.seed)
     return found
 
 
@@ -183,12 +183,12 @@ def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
     case = make_case(plan.data, plan.request, seed=settings.seed, tune=settings.tune)
     shop = Workshop(plan.data, plan.request, store, settings.device, plan.given)
     questions = fix_points([probe for attack in plan.battery for probe in attack.probes], case, seed=settings.seed)
-    background = _observe(background_systems(plan), questions, case, shop, settings.seed, progress)
+    background = _observe(background_systems(plan), questions, case, shop, plan, progress)
     bench = _calibrate(plan, case, background.evidence)
     progress(announcement(plan, bench.primary), 1, 1)
     audited = []
     for method, systems in audited_systems(plan).items():
-        observed = _observe(systems, questions, case, shop, settings.seed, progress)
+        observed = _observe(systems, questions, case, shop, plan, progress)
         audited.append(_judge(method, systems, observed, plan, bench))
     return Outcome(plan, case, background, bench, audited)
 

@@ -13,6 +13,10 @@ from auditkit.resolution import power_at_half, remedies
 from auditkit.statistics.multiplicity import holm
 
 MIN_RUNS_WITHOUT_SPREAD = 3
+UNCALIBRATED = (
+    "modality requests have not been calibrated: what the attacks read is shown, and no verdict is given by rule; "
+    "the regimes interaction, user and item are judged"
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ def rule(
         return Ruling("INVALID", invalid, depth)
     failing = _failing(findings, primary, rules)
     unpowered = [reason for reason in broken.values() if reason.startswith("INCONCLUSIVE")]
+    if rules.regime == "modality":
+        unpowered.append(UNCALIBRATED)
     if direct or (failing and not unpowered):
         return Ruling("FAIL", [*direct, *failing], depth)
     doubts = unpowered + _doubts(findings, primary, yardstick, rules, runs, settled_by)

@@ -14,20 +14,25 @@ from auditkit.digests import canonical, digest_of
 from auditkit.errors import ConfigurationError
 from auditkit.findings import Rules
 from auditkit.plugins import attacks
+from auditkit.protocol import Masked, Protocol
 from auditkit.record import Role
 from auditkit.splitting import tune_clusters
 
 Profile = Literal["quick", "standard", "certify"]
 
 # Golds and references per profile; margins per regime are what a true Gold attains with them in nine of ten audits.
+# That of modality requests is borrowed from items and not calibrated: such audits end INCONCLUSIVE by rule.
 SIZES: Mapping[str, tuple[int, int]] = {"quick": (4, 16), "standard": (8, 32), "certify": (20, 64)}
 MARGINS: Mapping[str, tuple[float, float, float]] = {
     "interaction": (0.10, 0.10, 0.05),
     "user": (0.20, 0.15, 0.12),
     "item": (0.40, 0.25, 0.20),
+    "modality": (0.40, 0.25, 0.20),
 }
 # The attack that alone can PASS a system: rows of erased users or items read clean where fold-in still finds them.
-PRIMARY: Mapping[str, str] = {"interaction": "lira-linear", "user": "fold-in", "item": "fold-in"}
+PRIMARY: Mapping[str, str] = {
+    "interaction": "lira-linear", "user": "fold-in", "item": "fold-in", "modality": "lira-linear"
+}  # fmt: skip
 TIMED_GOLDS = 3
 ALL_ACCESS = Access.LISTS | Access.SCORES | Access.NEW_USERS | Access.NEW_ITEMS | Access.WEIGHTS
 
@@ -68,6 +73,7 @@ class Settings:
         seed: of everything.
         device: torch device.
         access: what the auditor can reach.
+        masked: pairs that leave the rankings which utility is measured on, `train+valid` or `train`.
     """
 
     profile: Profile = "standard"
@@ -82,6 +88,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     access: Access = ALL_ACCESS
+    masked: Masked = "train+valid"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +114,11 @@ class Plan:
     battery: tuple[Attack, ...]
     given: Mapping[str, Recommender] = field(default_factory=dict)
     split: str = "given"
+
+    @property
+    def protocol(self) -> Protocol:
+        """How systems are trained, selected and evaluated."""
+        return Protocol(self.recipe, self.split, self.settings.masked)
 
     @property
     def digest(self) -> str:
@@ -142,14 +154,18 @@ def make_plan(
         tune_clusters(request, settings.tune, settings.seed)
     except ConfigurationError as error:
         problems += error.problems
-    primary = settings.primary or PRIMARY.get(request.regime, "fold-in")
+    primary = settings.primary or PRIMARY[request.regime]
     if primary not in attacks():
         problems.append(f"primary must be one of {', '.join(attacks())}, got {primary!r}")
     elif request.regime not in attacks()[primary].primary_for and settings.primary:
         fitting = [n for n in attacks() if request.regime in attacks()[n].primary_for]
         problems.append(f"primary {primary!r} cannot judge {request.regime} requests; choose {', '.join(fitting)}")
-    if request.regime not in MARGINS:
-        problems.append(f"regime {request.regime!r} needs a multimodal backbone and cannot be audited by this version")
+    if request.regime == "modality" and not recipe.architecture().needs_features:
+        problems.append(f"a modality request needs a backbone that reads features; {recipe.backbone!r} reads none")
+    absent = [m for m in request.modalities if m not in data.modalities]
+    if absent:
+        known = ", ".join(data.modalities) or "none"
+        problems.append(f"request.modalities: {', '.join(absent)} not in {data.name!r}, which has: {known}")
     if problems:
         raise ConfigurationError(problems)
     request.check(data)

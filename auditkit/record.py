@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from auditkit.errors import DataError
 
 # The second number counts additions that have defaults: reports of a lower one can still be read.
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 SCHEMA_ID = f"urn:auditkit:report:{SCHEMA_VERSION}"
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
@@ -295,6 +295,7 @@ class Protocol(_Part):
     split: str
     masked: str
     selection_metric: str
+    selection_split: str
     negatives: str
     epoch: str
     l2: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from auditkit.errors import ConfigurationError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from auditkit.data.dataset import Ints
-    from auditkit.deletion import DeletionRequest
+    from auditkit.deletion import DeletionRequest, Regime
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +26,14 @@ class Names:
 
 def read_request(
     path: Path,
-    regime: Literal["interaction", "user", "item"],
+    regime: Regime,
     modalities: tuple[str, ...] = (),
     *,
     names: Names | None = None,
 ) -> DeletionRequest:
-    """Units from a CSV file with the columns `user` and `item` (either alone for user and item requests).
+    """Units from a CSV file with the columns `user` and `item`.
+
+    `user` alone does for user requests, `item` alone for item and modality requests.
 
     Args:
         path: the file.
@@ -47,7 +49,7 @@ def read_request(
 
     from auditkit.deletion import DeletionRequest
 
-    wanted = {"interaction": ("user", "item"), "user": ("user",), "item": ("item",)}[regime]
+    wanted = {"interaction": ("user", "item"), "user": ("user",), "item": ("item",), "modality": ("item",)}[regime]
     try:
         # As text: ids beyond 2^53 are not whole in a float, and every line keeps its number.
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False).fillna("")

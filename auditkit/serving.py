@@ -19,8 +19,8 @@ class Serving:
     Attributes:
         known: the serving data could be inspected.
         used: the model scores through it (graph, history).
-        left: forgotten pairs found in it.
-        total: forgotten pairs of the request.
+        left: forgotten pairs found in it, and withdrawn features that are still served.
+        total: forgotten pairs and withdrawn features of the request.
     """
 
     known: bool
@@ -32,12 +32,15 @@ class Serving:
 def inspect_serving(model: Recommender, case: Case) -> Serving:
     """Look for forgotten pairs in the data a backbone is served over, beneath an output mask too."""
     beneath = model if isinstance(model, Backbone) else getattr(model, "backbone", None)
-    forget = case.request.forget_set(case.data)
+    forget, request = case.request.forget_set(case.data), case.request
     if not isinstance(beneath, Backbone):
         return Serving(False, False, 0, len(forget))
     codes = beneath.data.train.codes(case.data.n_items)
     left = int(np.isin(forget.codes(case.data.n_items), codes).sum())
-    return Serving(True, any(True for _ in beneath.buffers()), left, len(forget))
+    withdrawn = [beneath.data.features[m].present for m in request.modalities] if beneath.needs_features else []
+    left += sum(int(present[request.items].sum()) for present in withdrawn)
+    total = len(forget) + len(withdrawn) * request.n_units
+    return Serving(True, any(True for _ in beneath.buffers()), left, total)
 
 
 def served_finding(runs: Sequence[Serving]) -> Finding:
@@ -54,7 +57,7 @@ def served_finding(runs: Sequence[Serving]) -> Finding:
     if left and used:
         section, note = (
             "leak",
-            f"{left} of {total} forgotten pairs are still in the graph or history the system scores through",
+            f"{left} of {total} forgotten pairs or withdrawn features are still in what the system scores through",
         )
     elif left:
         section, note = (

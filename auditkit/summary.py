@@ -73,7 +73,7 @@ def summarise(outcome: Outcome) -> Record:
         backbone=BackboneEntry(
             name=plan.recipe.backbone, hyperparameters=dict(plan.recipe.config), fit=asdict(plan.recipe.fit)
         ),
-        protocol=_protocol(plan),
+        protocol=Protocol(**plan.protocol.words()),
         attainable_margin=primary.attainable if primary else None,
         systems=_systems(outcome),
         controls=outcome.bench.controls,
@@ -126,25 +126,6 @@ def _request(outcome: Outcome, n_judged: int) -> RequestEntry:
         regime=request.regime, selection=request.selection, n_units=request.n_units, digest=request.digest,
         n_interactions=len(request.forget_set(data)), n_units_without_data=request.check(data), n_units_judged=n_judged,
         n_units_tune=int((outcome.case.forget & ~outcome.case.judged).sum()),
-    )  # fmt: skip
-
-
-def _protocol(plan: Plan) -> Protocol:
-    fit = plan.recipe.fit
-    stopping = (
-        f"validation Recall@20 every {fit.every} epochs, patience {fit.patience}"
-        if fit.patience
-        else "none: the number of epochs is fixed"
-    )
-    epochs = {
-        "shuffle": "every training pair once, shuffled",
-        "users": "as many users as pairs, drawn with replacement",
-    }
-    return Protocol(
-        split=plan.split, masked="retained training and validation pairs, the same for every system",
-        selection_metric=stopping, negatives="one per pair, uniform over the items the user does not hold",
-        epoch="not applicable" if fit.engine == "closed-form" else epochs[fit.sampler],
-        l2=f"{plan.recipe.architecture().l2_form}, weight {fit.l2:g}",
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from auditkit.contracts import Recommender
 from auditkit.data.dataset import Interactions
 from auditkit.evidence import Case
+from auditkit.protocol import Protocol
 from auditkit.utility import evaluate
 
 KS = (10, 20)
@@ -32,9 +33,9 @@ def uncovered_test(case: Case) -> Interactions:
     return case.data.test.take(case.request.unit_of(case.data.test, case.data.n_items) < 0)
 
 
-def measure_usefulness(model: Recommender, case: Case) -> Usefulness:
-    """Full ranking; the mask is retained training and validation pairs, the same for all systems."""
-    masked = [case.retain.train, case.retain.valid]
+def measure_usefulness(model: Recommender, case: Case, protocol: Protocol) -> Usefulness:
+    """Full ranking; the protocol says which retained pairs are masked, the same for all systems."""
+    masked = protocol.mask(case.retain)
     truth, forget = uncovered_test(case), case.request.forget_set(case.data)
     metrics = dict(evaluate(model, truth, masked, ks=KS).mean()) if len(truth) else {}
     forgotten = evaluate(model, forget, masked, ks=(20,)).mean() if len(forget) else {}

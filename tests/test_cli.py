@@ -49,7 +49,17 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     signal.signal(signal.SIGINT, before)
 
 
-COMMANDS: tuple[list[str], ...] = ([], ["demo"], ["init"], ["audit"], ["show"], ["list"], ["data"], ["data", "inspect"])
+COMMANDS: tuple[list[str], ...] = (
+    [],
+    ["demo"],
+    ["init"],
+    ["audit"],
+    ["show"],
+    ["list"],
+    ["data"],
+    ["data", "inspect"],
+    ["data", "encode"],
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -13,6 +13,7 @@ import pytest
 
 from auditkit.config import EXAMPLE, AuditConfig, load, parse, resolve
 from auditkit.contracts import Access
+from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest
 from auditkit.errors import ConfigurationError
 from auditkit.requests import Names, read_request
@@ -51,8 +52,10 @@ TABLES: dict[str, tuple[Tables, str]] = {
     "table for a list": ({**base(), "unlearner": {"name": "gold"}}, "unlearner: "),
     "text for a number": (changed("data", k_core="many"), "data.k_core: input should be a valid integer.*got 'many'"),
     "negative": (changed("data", k_core=-1), "data.k_core: input should be greater than or equal to 0, got -1"),
-    "regime": (changed("request", regime="row"), "request.regime: input should be 'interaction', 'user' or 'item'"),
-    "modality": (changed("request", regime="modality"), "request.regime: .*got 'modality'"),
+    "regime": (
+        changed("request", regime="row"),
+        "request.regime: input should be 'interaction', 'user', 'item' or 'modality'",
+    ),
     "select": (changed("request", select="middle"), "request.select: .*'random', 'core' or 'edge', got 'middle'"),
     "share": (changed("request", share=1.5), "request.share: input should be less than or equal to 1, got 1.5"),
     "count": (changed("request", count=0), "request.count: input should be greater than or equal to 1, got 0"),
@@ -98,6 +101,7 @@ RESOLVED: dict[str, tuple[Tables, str]] = {
     "file and share": (changed("request", file="r.csv"), "request: give either file, or select with share or count"),
     "too many": ({**base(), "request": {"count": 10**6}}, "count must be in 1.."),
     "modalities": (changed("request", regime="user", modalities=["image"]), "modalities belong"),
+    "modality": (changed("request", regime="modality"), "needs the names of the modalities"),
     "no path": ({**base(), "data": {}}, 'data.path: missing; name a file or folder, or say format = "synthetic"'),
     "no such data": (changed("data", path="nowhere"), "nowhere does not exist"),
     "format": (changed("data", format="xml"), "format must be one of auto, mmrec"),
@@ -276,3 +280,30 @@ def test_request_files_name_units_as_the_data_files_do(tmp_path: Path) -> None:
     path.write_text("user\nalice\ncarol\n")
     with pytest.raises(ConfigurationError, match="line 3: user 'carol' is not in the data; 1 of 2 rows"):
         read_request(path, "user", names=Names(np.array(["alice", "bob"]), None))
+
+
+@pytest.mark.parametrize(
+    ("regime", "said", "expected"),
+    [
+        ("item", None, ("image",)),
+        ("item", [], ()),
+        ("interaction", None, ()),
+        ("modality", None, ("image",)),
+        ("modality", ["image"], ("image",)),
+    ],
+)
+def test_with_an_item_goes_its_content_unless_the_request_says_otherwise(
+    tiny: Dataset, tmp_path: Path, regime: str, said: list[str] | None, expected: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    parts = [np.column_stack([p.users, p.items, np.full(len(p), k)]) for k, p in enumerate((tiny.train, tiny.valid))]
+    header = "userID\titemID\tx_label"
+    np.savetxt(folder / "data.inter", np.concatenate(parts), "%d", "\t", header=header, comments="")
+    np.save(folder / "image_feat.npy", tiny.features["image"].values)
+    asked: dict[str, Any] = {"regime": regime, "count": 5} | ({} if said is None else {"modalities": said})
+    tables = {**base(), "request": asked, "recipe": {"backbone": "vbpr"}}
+    plan = resolve(parse(tables, tmp_path))
+    assert plan.request.modalities == expected
+    erased = plan.request.erase(plan.data, np.ones(5, np.bool_))
+    assert erased.features["image"].present.sum() == tiny.n_items - (5 if expected else 0)

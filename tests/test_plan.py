@@ -56,8 +56,10 @@ def planned(tiny: Dataset, recipe: Recipe, *methods: Any, **options: Any) -> Pla
 def test_profile_and_regime_fill_in_what_is_not_said(
     tiny: Dataset, tiny_recipe: Recipe, profile: Any, regime: Any
 ) -> None:
-    request = select(tiny, regime, count=5)
-    plan = planned(tiny, tiny_recipe, profile=profile, request=request)
+    withdrawn = tiny.modalities if regime == "modality" else ()
+    request = select(tiny, regime, count=5, modalities=withdrawn)
+    recipe = Recipe.of("vbpr") if regime == "modality" else tiny_recipe
+    plan = planned(tiny, recipe, profile=profile, request=request)
     assert (plan.settings.golds, plan.settings.references) == SIZES[profile]
     assert plan.settings.margin == plan.rules.margin == MARGINS[regime][list(SIZES).index(profile)]
     assert plan.rules.primary == PRIMARY[regime]
@@ -199,8 +201,14 @@ def test_a_modality_request_names_who_cannot_answer_it(tiny: Dataset, tiny_recip
         planned(tiny, tiny_recipe, OutputMask(), request=request)
     assert caught.value.problems == (
         "unlearner 'output-mask' cannot answer modality requests, only: interaction, item, user",
-        "regime 'modality' needs a multimodal backbone and cannot be audited by this version",
+        "a modality request needs a backbone that reads features; 'bpr-mf' reads none",
     )
+
+
+def test_a_request_withdraws_only_what_the_data_has(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    request = select(tiny, "item", count=2, modalities=("smell",))
+    with pytest.raises(ConfigurationError, match=r"request\.modalities: smell not in .*which has: "):
+        planned(tiny, tiny_recipe, request=request)
 
 
 def test_all_problems_come_at_once(tiny: Dataset, tiny_recipe: Recipe) -> None:

@@ -109,13 +109,14 @@ class RowReinit(Unlearner):
 
     def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
         """The parent with some rows as before training, served over the retain set."""
-        if not model.stackable:
+        tables = {name: p for name, p in model.trained.items() if _has_rows(name, p, model)}
+        if not tables:
             raise NotApplicableError(f"{task.recipe.backbone} has no rows of its own per user or item to draw again")
         fresh = task.recipe.model(task.data, int(rng.integers(2**31)))
         users, items = (np.unique(ids[ids >= 0]) for ids in self._named(task))
         with torch.no_grad():
             start = dict(fresh.named_parameters())
-            for name, parameter in model.named_parameters():
+            for name, parameter in tables.items():
                 rows = torch.as_tensor(users if name.startswith("user") else items, device=parameter.device)
                 parameter[rows] = start[name].to(parameter.device)[rows]
         return model.on(task.retain)
@@ -125,3 +126,9 @@ class RowReinit(Unlearner):
         if task.request.regime == "interaction":
             return task.forget.users, np.empty(0, np.int64)
         return task.request.users[task.units], task.request.items[task.units]
+
+
+def _has_rows(name: str, parameter: Tensor, model: Backbone) -> bool:
+    """Whether a parameter has one row per user or item, by its name and length."""
+    sizes = {"user": model.n_users, "item": model.n_items}
+    return any(name.startswith(side) and len(parameter) == size for side, size in sizes.items())

@@ -90,7 +90,7 @@ def bpr_steps(
         retain_weight, forget_weight: of the two terms.
         swap: turn the forget pairs round.
     """  # fmt: skip
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    optimiser = torch.optim.Adam(model.trained.values(), lr=learning_rate)
     cycle: list[tuple[Ints, Ints, Ints]] = []
     for _ in range(epochs):
         for batch in retain.epoch(rng):

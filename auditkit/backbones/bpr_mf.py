@@ -30,7 +30,6 @@ class BPRMF(Backbone):
 
     name: ClassVar[str] = "bpr-mf"
     stackable: ClassVar[bool] = True
-    branches: ClassVar[Mapping[str, tuple[str, ...]]] = {"id": ("user_table", "item_table")}
     engines: ClassVar[tuple[str, ...]] = ("sgd", "adam")
     fit_defaults: ClassVar[Mapping[str, Any]] = {
         "engine": "sgd",
@@ -66,8 +65,14 @@ class BPRMF(Backbone):
             drawn = rng.standard_normal((rows, self.config.factors), np.float32)
             self.register_parameter(name, nn.Parameter(torch.from_numpy(drawn * np.float32(self.config.init_scale))))
 
+    @property
+    def branches(self) -> Mapping[str, tuple[str, ...]]:
+        """`id` is all there is."""
+        return {"id": ("user_table", "item_table")}
+
     def embed(self, branch: str | None = None) -> tuple[Tensor, Tensor]:
         """The two tables."""
+        self.check_branch(branch)
         return self.user_table, self.item_table
 
     def loss(

@@ -26,7 +26,6 @@ class EASE(Backbone):
     """
 
     name: ClassVar[str] = "ease"
-    branches: ClassVar[Mapping[str, tuple[str, ...]]] = {"id": ("item_weights",)}
     engines: ClassVar[tuple[str, ...]] = ("closed-form",)
     fit_defaults: ClassVar[Mapping[str, Any]] = {"engine": "closed-form"}
     l2_form: ClassVar[str] = "config.regularization times the squared Frobenius norm of B (fit.l2 is not used)"
@@ -60,6 +59,11 @@ class EASE(Backbone):
         empty = torch.zeros(self.n_items, self.n_items, dtype=torch.float64)
         self.item_weights = nn.Parameter(empty, requires_grad=False)
 
+    @property
+    def branches(self) -> Mapping[str, tuple[str, ...]]:
+        """`id` is all there is."""
+        return {"id": ("item_weights",)}
+
     def embed(self, branch: str | None = None) -> tuple[Tensor, Tensor]:
         """Raise: the score is no product of a user and an item table.
 
@@ -70,8 +74,7 @@ class EASE(Backbone):
 
     def score(self, users: Ints, *, branch: str | None = None) -> Tensor:
         """Scores from the served histories, float64 [n_given_users, n_items]; never masked by history."""
-        if branch not in (None, *self.branches):
-            raise NotApplicableError(f"ease has no branch {branch!r}, only: {', '.join(self.branches)}")
+        self.check_branch(branch)
         # tensor() copies: ids are often read-only views, which torch does not take.
         rows, items = self._told(torch.tensor(users, device=self.device))
         return self._summed(items, torch.bincount(rows, minlength=len(users)))

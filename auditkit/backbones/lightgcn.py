@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 from auditkit.backbones.graph import Propagation
 from auditkit.contracts import Backbone
 from auditkit.data.dataset import Dataset
-from auditkit.errors import ConfigurationError, NotApplicableError
+from auditkit.errors import ConfigurationError
 
 
 class LightGCN(Backbone):
@@ -27,7 +27,6 @@ class LightGCN(Backbone):
 
     name: ClassVar[str] = "lightgcn"
     stackable: ClassVar[bool] = True
-    branches: ClassVar[Mapping[str, tuple[str, ...]]] = {"id": ("user_table", "item_table")}
     fit_defaults: ClassVar[Mapping[str, Any]] = {
         "engine": "adam",
         "epochs": 200,
@@ -70,7 +69,7 @@ class LightGCN(Backbone):
 
     def serve(self, data: Dataset) -> None:
         """Build the propagation operator from the training pairs."""
-        self.graph = Propagation(data)
+        self.graph = Propagation.over(data)
 
     def start(self, rng: np.random.Generator) -> None:
         """Tables as `init` says, float32 [n_users, factors] and [n_items, factors]."""
@@ -84,10 +83,14 @@ class LightGCN(Backbone):
         bound = np.float32(np.sqrt(6 / sum(size)))
         return (2 * rng.random(size, np.float32) - 1) * bound
 
+    @property
+    def branches(self) -> Mapping[str, tuple[str, ...]]:
+        """`id` is all there is."""
+        return {"id": ("user_table", "item_table")}
+
     def embed(self, branch: str | None = None) -> tuple[Tensor, Tensor]:
         """Propagated user and item vectors; `id` is the only branch."""
-        if branch not in (None, *self.branches):
-            raise NotApplicableError(f"lightgcn has no branch {branch!r}, only: {', '.join(self.branches)}")
+        self.check_branch(branch)
         _, served = self._layers()
         return served[: self.n_users], served[self.n_users :]
 

@@ -14,7 +14,8 @@ overriding the test. The kits need pytest (`pip install auditkit[test]`), and no
 
 from auditkit.testing.attacks import AttackTests
 from auditkit.testing.backbones import BackboneTests
+from auditkit.testing.multimodal import MultimodalTests
 from auditkit.testing.probes import ProbeTests
 from auditkit.testing.unlearners import UnlearnerTests
 
-__all__ = ["AttackTests", "BackboneTests", "ProbeTests", "UnlearnerTests"]
+__all__ = ["AttackTests", "BackboneTests", "MultimodalTests", "ProbeTests", "UnlearnerTests"]

@@ -16,6 +16,7 @@ from numpy.testing import assert_array_equal
 from auditkit.contracts import Access, Attack, Needs, Probe, Scores
 from auditkit.crossing import cross_score, score_targets
 from auditkit.data.dataset import Floats, Ints
+from auditkit.deletion import Regime
 from auditkit.digests import digest_of
 from auditkit.evidence import Case, Evidence, Reading, Targets
 from auditkit.testing.examples import REGIMES, small_case, small_evidence
@@ -26,16 +27,18 @@ class AttackTests:
 
     Attributes:
         attack: under test.
+        regimes: whose small systems it is shown; where its probes do not apply it is passed over.
         separates: the original's mean score over the forgotten units lies above every Gold's in at least one regime;
             False for an attack that does not claim so on 60 users.
     """
 
     attack: ClassVar[Attack]
+    regimes: ClassVar[tuple[Regime, ...]] = REGIMES
     separates: ClassVar[bool] = True
 
     def examples(self) -> Iterator[tuple[Case, Evidence]]:
         """Case and evidence of every regime to which all probes of the attack apply."""
-        for regime in REGIMES:
+        for regime in self.regimes:
             evidence = small_evidence(self.attack.probes, regime)
             if evidence is not None:
                 yield small_case(regime), evidence
@@ -56,7 +59,7 @@ class AttackTests:
         return self.attack.score(Targets(readings), self.background(evidence))
 
     def test_applies_to_a_regime(self) -> None:
-        assert any(True for _ in self.examples()), "its probes apply to none of interaction, user and item requests"
+        assert any(True for _ in self.examples()), f"its probes apply to no request among: {', '.join(self.regimes)}"
 
     def test_says_what_it_is(self) -> None:
         attack = self.attack

@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from torch import Tensor
+from torch import Tensor, nn
 
 from auditkit.contracts import Backbone, Recipe, Side
 from auditkit.data.dataset import Dataset, Floats, Interactions, Ints
 from auditkit.errors import NotApplicableError, NotFactorizedError
 from auditkit.testing.examples import recipe_of, small_data, small_request
+from auditkit.training.stacked import union
 
 _HISTORIES = [np.array([0, 1, 2]), np.array([3, 4]), np.array([5, 6, 7, 8])]
 for _history in _HISTORIES:
@@ -178,11 +179,13 @@ class BackboneTests:
             assert model.data is member[0] or model.data.digest == member[0].digest
             self.same(self.scores(self.fitted(member)[0]), self.scores(model))
 
-    def test_stackable_parameters_have_rows(self) -> None:
+    def test_stacked_parameters_lie_below_one_another(self) -> None:
         if self.backbone.stackable:
-            for name, parameter in self.recipe.model(self.data, 0).named_parameters():
-                assert name.startswith(("user", "item"))
-                assert len(parameter) == (self.data.n_users if name.startswith("user") else self.data.n_items)
+            alone = dict(self.recipe.model(self.data, 0).named_parameters())
+            config = self.backbone.Config(**self.recipe.config)
+            both = self.backbone(union([self.data, self.data]), config, rng=np.random.default_rng(0), members=2)
+            for name, parameter in both.named_parameters():
+                assert parameter.shape == (2 * len(alone[name]), *alone[name].shape[1:]), name
 
     def test_fold_in(self) -> None:
         model = self.trained
@@ -214,37 +217,52 @@ class BackboneTests:
     def test_loss_falls_in_training(self) -> None:
         if self.has_loss:
             start, end = self.recipe.model(self.data, 3), self.trained
-            assert float(self._loss(end).detach()) < float(self._loss(start).detach())
+            assert float(self.loss_of(end).detach()) < float(self.loss_of(start).detach())
 
     def test_without_a_loss_it_says_so(self) -> None:
         if not self.has_loss:
             with pytest.raises(NotApplicableError):
-                self._loss(self.recipe.model(self.data, 0))
+                self.loss_of(self.recipe.model(self.data, 0))
 
     def test_loss_is_twice_differentiable(self) -> None:
         """A Hessian-vector product equals the difference of gradients along the vector."""
         if self.has_loss:
-            model = self.recipe.model(self.data, 3)
+            model = self.recipe.model(self.data, 3).double()
             draw = torch.Generator().manual_seed(0)
-            along = [torch.randn(p.shape, generator=draw) for p in model.parameters()]
-            product = _flat(_hessian_vector(model, self._loss(model), along))
-            step = 1e-2
+            along = [torch.randn(p.shape, generator=draw, dtype=p.dtype) for p in model.trained.values()]
+            product = _flat(_hessian_vector(model, self.loss_of(model), along))
+            step = 1e-5
             ahead, behind = (self._gradient_at(model, along, s) for s in (step, -step))
             difference = (ahead - behind) / (2 * step)
-            assert float((product - difference).norm() / difference.norm()) < 0.02
+            assert float((product - difference).norm() / difference.norm()) < 1e-3
+
+    def test_gradients(self) -> None:
+        """The loss passes torch.autograd.gradcheck in all that is trained."""
+        if self.has_loss:
+            model = self.recipe.model(self.data, 3).double()
+            names = list(model.trained)
+            values = [p.detach().clone().requires_grad_() for p in model.trained.values()]
+
+            def loss(*given: Tensor) -> Tensor:
+                named = {f"model.{name}": value for name, value in zip(names, given, strict=True)}
+                found: Tensor = torch.func.functional_call(_Loss(model, self.loss_of), named, ())
+                return found
+
+            assert torch.autograd.gradcheck(loss, values, eps=1e-6, atol=1e-6, rtol=1e-4, fast_mode=True)
 
     def _gradient_at(self, model: Backbone, along: Sequence[Tensor], step: float) -> Tensor:
-        start = [p.detach().clone() for p in model.parameters()]
+        trained = list(model.trained.values())
+        start = [p.detach().clone() for p in trained]
         with torch.no_grad():
-            for p, d in zip(model.parameters(), along, strict=True):
+            for p, d in zip(trained, along, strict=True):
                 p.add_(d, alpha=step)
-        found = _flat(torch.autograd.grad(self._loss(model), list(model.parameters())))
+        found = _flat(torch.autograd.grad(self.loss_of(model), trained))
         with torch.no_grad():
-            for p, s in zip(model.parameters(), start, strict=True):
+            for p, s in zip(trained, start, strict=True):
                 p.copy_(s)
         return found
 
-    def _loss(self, model: Backbone) -> Tensor:
+    def loss_of(self, model: Backbone) -> Tensor:
         """On fixed triples of training pairs and items that the user does not hold."""
         rng = np.random.default_rng(9)
         train = self.data.train
@@ -255,7 +273,7 @@ class BackboneTests:
 
 
 def _hessian_vector(model: Backbone, loss: Tensor, along: Sequence[Tensor]) -> Sequence[Tensor]:
-    parameters = list(model.parameters())
+    parameters = list(model.trained.values())
     gradients = torch.autograd.grad(loss, parameters, create_graph=True)
     inner = sum(((g * d).sum() for g, d in zip(gradients, along, strict=True)), torch.zeros(()))
     return torch.autograd.grad(inner, parameters)
@@ -263,3 +281,14 @@ def _hessian_vector(model: Backbone, loss: Tensor, along: Sequence[Tensor]) -> S
 
 def _flat(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.detach().double().flatten() for part in parts])
+
+
+class _Loss(nn.Module):
+    """A model's loss as a module's output, so that other parameters can be put in."""
+
+    def __init__(self, model: Backbone, loss_of: Callable[[Backbone], Tensor]) -> None:
+        super().__init__()
+        self.model, self.loss_of = model, loss_of
+
+    def forward(self) -> Tensor:
+        return self.loss_of(self.model)

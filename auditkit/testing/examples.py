@@ -34,7 +34,8 @@ def small_data() -> Dataset:
 @cache
 def small_request(regime: Regime) -> DeletionRequest:
     """A tenth of the units of `small_data`, chosen at random."""
-    return select(small_data(), regime, share=0.1, seed=1)
+    withdrawn = ("text",) if regime == "modality" else ()
+    return select(small_data(), regime, share=0.1, seed=1, modalities=withdrawn)
 
 
 @cache
@@ -61,8 +62,13 @@ def small_task(data: Dataset, request: DeletionRequest, recipe: Recipe, units: B
 
 @cache
 def small_systems(regime: Regime) -> tuple[tuple[System, Recommender], ...]:
-    """BPR-MF systems of one audit: 2 originals, 4 Golds, 8 references, 1 more Gold as the system under test."""
+    """Systems of one audit: 2 originals, 4 Golds, 8 references, 1 more Gold as the system under test.
+
+    BPR-MF; in modality requests VBPR, which reads what they withdraw.
+    """
     recipe = Recipe.of("bpr-mf", {"factors": 8}, {"epochs": 40})
+    if regime == "modality":
+        recipe = Recipe.of("vbpr", {"factors": 8}, {"epochs": 40, "learning_rate": 0.02, "batch": 256})
     shares = [NOBODY] * 2 + [EVERYBODY] * _GOLDS + reference_shares(_REFERENCES, seed=1) + [EVERYBODY]
     roles = ["original"] * 2 + ["gold"] * _GOLDS + ["reference"] * _REFERENCES + ["unlearned"]
     data, request = small_data(), small_request(regime)

@@ -34,21 +34,25 @@ class TripleSampler:
 
     `shuffle`: every pair once, in random order. `users`: as many draws as there are pairs, each a user with
     pairs chosen uniformly with replacement, then one of that user's items uniformly (light users weigh
-    more). The negative is uniform over all items that the user does not hold. Users who hold every item
-    have no negative: they and their pairs are left out.
+    more). The negative is uniform over the items of the pool that the user does not hold. Users who hold all of
+    it have no negative: they and their pairs are left out.
     """
 
-    def __init__(self, data: Dataset, kind: Literal["shuffle", "users"]) -> None:
+    def __init__(
+        self, data: Dataset, kind: Literal["shuffle", "users"], negatives: Literal["all", "trained"] = "all"
+    ) -> None:
         """Sort the pairs once.
 
         Args:
             data: its training pairs are drawn from.
             kind: `shuffle` or `users`.
+            negatives: the pool, `all` items or those with training pairs.
         """
         self.kind, self.n_items = kind, data.n_items
+        self.pool = np.arange(data.n_items) if negatives == "all" else np.unique(data.train.items)
         self.codes = np.sort(data.train.codes(data.n_items))
         held = np.bincount(data.train.users, minlength=data.n_users)
-        self.pairs = self.codes[held[self.codes // data.n_items] < data.n_items]
+        self.pairs = self.codes[held[self.codes // data.n_items] < len(self.pool)]
         holders = self.pairs // data.n_items
         self.users, self.starts, self.lengths = np.unique(holders, return_index=True, return_counts=True)
 
@@ -82,7 +86,7 @@ class TripleSampler:
         negatives = np.empty(len(users), np.int64)
         open_places = np.arange(len(users))
         while len(open_places):
-            drawn = rng.integers(self.n_items, size=len(open_places))
+            drawn = self.pool[rng.integers(len(self.pool), size=len(open_places))]
             negatives[open_places] = drawn
             open_places = open_places[self._held(users[open_places] * self.n_items + drawn)]
         return negatives

@@ -1,13 +1,15 @@
 """The torch engine: Adam on many members at once, each exactly as if it were alone.
 
 The model over the disjoint union of M data sets (user and item ids of member m shifted by m times their
-number) *is* M models side by side wherever every parameter has one row per user or per item: no term of the
-loss joins two members, so each row's gradient, and with it Adam's state, is its own member's.
+number) *is* M models side by side wherever every parameter holds the members' own one after another: no term of
+the loss joins two members, so each row's gradient, and with it Adam's state, is its own member's. On a GPU, and for
+small models, members train so as one job; on a CPU the jobs run side by side in threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -25,9 +27,12 @@ from auditkit.training.samplers import Triples, TripleSampler
 Model = TypeVar("Model", bound=Backbone)
 Weights = dict[str, Tensor]
 
-# Members share a step while their tables stay near the processor's caches; beyond it stacking saves nothing.
+# On a CPU members share a step while their tables stay near its caches; beyond it stacking saves nothing. On a GPU
+# they share it while tables, gradients, Adam's moments and activations fit: 1 GiB of float32 parameters.
 _MOST_MEMBERS = 16
-_MOST_PARAMETERS = 2**23
+_MOST_PARAMETERS = {"cpu": 2**23, "cuda": 2**28}
+# Keeps what is random in training apart from the samplers' streams of the same seed.
+_STREAM = 0xE90C
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +75,33 @@ def fit_adam(cls: type[Model], members: Sequence[tuple[Dataset, int]], recipe: R
     if fit.engine != "adam":
         raise ConfigurationError(f"fit.engine must be 'adam' for {cls.name}, got {fit.engine!r}")
     built = [_built(cls, with_validation(data, fit), seed, recipe, device) for data, seed in members]
-    for group in _stacks(built, fit.batch, stackable=cls.stackable):
-        _train(cls, group, recipe)
+    groups = list(_stacks(built, fit.batch, stackable=cls.stackable))
+    _side_by_side([partial(_train, cls, group, recipe) for group in groups], device)
     return [member.model.on(data).eval() for member, (data, _) in zip(built, members, strict=True)]
+
+
+def _side_by_side(jobs: Sequence[Callable[[], None]], device: str) -> None:
+    """Run jobs in threads of one core each where a CPU computes, else one after another."""
+    threads = torch.get_num_threads()
+    if torch.device(device).type != "cpu" or len(jobs) < 2 or threads < 2:
+        for job in jobs:
+            job()
+        return
+
+    def alone(job: Callable[[], None]) -> None:
+        torch.set_num_threads(1)
+        job()
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(alone, jobs))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _built(cls: type[Model], data: Dataset, seed: int, recipe: Recipe, device: str) -> _Member[Model]:
     model = cls(data, cls.Config(**recipe.config), rng=np.random.default_rng(seed)).to(device)
-    return _Member(model, data, seed, TripleSampler(data, recipe.fit.sampler))
+    return _Member(model, data, seed, TripleSampler(data, recipe.fit.sampler, recipe.fit.negatives))
 
 
 def _stacks(members: Sequence[_Member[Model]], batch: int, *, stackable: bool) -> Iterator[list[_Member[Model]]]:
@@ -90,7 +114,8 @@ def _stacks(members: Sequence[_Member[Model]], batch: int, *, stackable: bool) -
         key = (member.steps(batch), member.data.n_users, member.data.n_items)
         alike.setdefault(key, []).append(member)
     for group in alike.values():
-        largest = _MOST_PARAMETERS // max(group[0].n_parameters(), 1)
+        most = _MOST_PARAMETERS[group[0].model.device.type]
+        largest = most // max(group[0].n_parameters(), 1)
         size = max(1, min(_MOST_MEMBERS, largest)) if stackable else 1
         yield from (group[k : k + size] for k in range(0, len(group), size))
 
@@ -99,11 +124,13 @@ def _train(cls: type[Model], group: list[_Member[Model]], recipe: Recipe) -> Non
     """Train the models of a group in place."""
     fit = recipe.fit
     model = group[0].model if len(group) == 1 else _union_model(cls, group, recipe)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=fit.learning_rate, fused=True)
+    optimizer = torch.optim.Adam(model.trained.values(), lr=fit.learning_rate, fused=True)
     stopping = EarlyStopping[Weights](len(group), fit.patience) if fit.patience is not None else None
     for epoch in range(fit.epochs):
         model.train()
+        model.start_epoch([np.random.default_rng([_STREAM, member.seed, epoch]) for member in group])
+        for rule in optimizer.param_groups:
+            rule["lr"] = fit.learning_rate * fit.decay ** (epoch / 50)
         for users, positives, negatives, weights in _batches(group, epoch, fit.batch, model.device):
             optimizer.zero_grad()
             loss = model.loss(users, positives, negatives, l2=fit.l2, weights=weights)
@@ -115,6 +142,7 @@ def _train(cls: type[Model], group: list[_Member[Model]], recipe: Recipe) -> Non
             if stopping.done:
                 break
     _split(model, group)
+    model.start_epoch(())
     if stopping is not None:
         for member, best in zip(group, stopping.best, strict=True):
             if best is not None:
@@ -160,15 +188,16 @@ def _slice(draw: Triples, start: int, batch: int) -> Triples:
 
 def _union_model(cls: type[Model], group: list[_Member[Model]], recipe: Recipe) -> Model:
     """The model over the union, with the members' own parameters one after another."""
-    data = _union([member.data for member in group])
-    model = cls(data, cls.Config(**recipe.config), rng=np.random.default_rng(0)).to(group[0].model.device)
+    data = union([member.data for member in group])
+    model = cls(data, cls.Config(**recipe.config), rng=np.random.default_rng(0), members=len(group))
+    model.to(group[0].model.device)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.cat([member.model.get_parameter(name) for member in group]))
     return model
 
 
-def _union(parts: Sequence[Dataset]) -> Dataset:
+def union(parts: Sequence[Dataset]) -> Dataset:
     """The disjoint union of the training parts: ids of part m are shifted by m times their number."""
     n_users, n_items = parts[0].n_users, parts[0].n_items
 
@@ -190,7 +219,7 @@ def _union_features(parts: Sequence[Dataset]) -> dict[str, Features]:
 
 
 def _split(model: Backbone, group: list[_Member[Any]]) -> None:
-    """Copy the rows of the union model back to the members' own models."""
+    """Copy the union model's parameters back to the members' own models."""
     if model is group[0].model:
         return
     with torch.no_grad():

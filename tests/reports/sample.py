@@ -320,6 +320,7 @@ def record(methods: Methods = METHODS, *, dataset: str = "ml-100k", **changes: A
             split="given",
             masked="retain train",
             selection_metric="none",
+            selection_split="none; never test",
             negatives="all items",
             epoch="last of 60",
             l2="per sample",
