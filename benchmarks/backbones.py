@@ -45,6 +45,9 @@ PUBLISHED: Mapping[str, Mapping[str, str]] = {
 TUNED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "bpr-mf": {"fit": {"l2": 0.02}},
     "lightgcn": {"fit": {"learning_rate": 5e-3}},
+    "vbpr": {"fit": {"l2": 1.0}},
+    "grcn": {"fit": {"learning_rate": 1e-2}},
+    "lattice": {"fit": {"learning_rate": 5e-3}},
 }
 _STOPPING = {"patience": 10, "every": 2, "epochs": 300}
 
@@ -60,21 +63,23 @@ def _options() -> argparse.Namespace:
     made.add_argument("--data-name", default="tiktok", help="folder under AUDITKIT_DATA")
     made.add_argument("--backbones", nargs="*", help="default: all but ease and neumf")
     made.add_argument("--seeds", type=int, default=3)
+    made.add_argument("--epochs", type=int, help="a fixed number of passes, instead of stopping early")
     made.add_argument("--device", default="cpu")
     made.add_argument("--jobs", type=int, default=1, help="models trained side by side, one thread each if several")
     made.add_argument("--store", default=".auditkit/backbones", help="finished runs")
     return made.parse_args()
 
 
-def recipe(name: str) -> Recipe:
-    """The backbone as this benchmark trains it."""
+def recipe(name: str, epochs: int | None = None) -> Recipe:
+    """The backbone as this benchmark trains it: to its own stop, or for a number of passes."""
     tuned = TUNED.get(name, {})
-    return Recipe.of(name, tuned.get("config"), {**_STOPPING, **tuned.get("fit", {})})
+    length = _STOPPING if epochs is None else {"epochs": epochs}
+    return Recipe.of(name, tuned.get("config"), {**tuned.get("fit", {}), **length})
 
 
-def run(name: str, data: Dataset, seed: int, device: str) -> dict[str, float]:
-    """Train one model to its own stop; times in seconds."""
-    chosen = recipe(name)
+def run(name: str, data: Dataset, seed: int, device: str, epochs: int | None) -> dict[str, float]:
+    """Train one model; times in seconds."""
+    chosen = recipe(name, epochs)
     start = time.perf_counter()
     model = chosen.architecture().fit([(data, seed)], chosen, device=device)[0]
     trained = time.perf_counter() - start
@@ -88,11 +93,9 @@ def run(name: str, data: Dataset, seed: int, device: str) -> dict[str, float]:
 
 def epoch_seconds(name: str, data: Dataset, device: str) -> float:
     """Seconds of one epoch without validation: the difference between three epochs and one."""
-    fit = {"epochs": 1, "patience": None}
-    tuned = TUNED.get(name, {})
     spent = []
     for epochs in (1, 3):
-        chosen = Recipe.of(name, tuned.get("config"), {**tuned.get("fit", {}), **fit, "epochs": epochs})
+        chosen = recipe(name, epochs)
         start = time.perf_counter()
         chosen.architecture().fit([(data, 0)], chosen, device=device)
         spent.append(time.perf_counter() - start)
@@ -105,9 +108,9 @@ def _kept(name: str, data: Dataset, seed: int, options: argparse.Namespace) -> d
         torch.set_num_threads(1)
     folder = Path(options.store)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{options.data_name}-{name}-{recipe(name).digest[:12]}-{seed}.json"
+    path = folder / f"{options.data_name}-{name}-{recipe(name, options.epochs).digest[:12]}-{seed}.json"
     if not path.exists():
-        found = run(name, data, seed, options.device)
+        found = run(name, data, seed, options.device, options.epochs)
         replace_file(path, partial(_write, json.dumps(found)))
     kept: dict[str, float] = json.loads(path.read_text())
     return kept

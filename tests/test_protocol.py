@@ -15,7 +15,7 @@ def test_what_is_masked_moves_recall() -> None:
     assert len(data.valid)
     recipe = Recipe.of("bpr-mf", {"factors": 8}, {"epochs": 40})
     model = recipe.architecture().fit([(data, 0)], recipe, device="cpu")[0]
-    both, train = (Protocol(recipe, masked=m).mask(data) for m in ("train+valid", "train"))  # type: ignore[arg-type]
+    both, train = (Protocol(recipe, masked=m).mask(data) for m in ("train+valid", "train"))
     assert sum(map(len, both)) == len(data.train) + len(data.valid)
     assert sum(map(len, train)) == len(data.train)
     recalls = [evaluate(model, data.test, mask, ks=(20,)).mean()["recall@20"] for mask in (both, train)]

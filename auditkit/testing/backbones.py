@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,9 +15,12 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
+from auditkit.builds import System, Train, Workshop, make, read
 from auditkit.contracts import Backbone, Recipe, Side
 from auditkit.data.dataset import Dataset, Floats, Interactions, Ints
+from auditkit.deletion import NOBODY
 from auditkit.errors import NotApplicableError, NotFactorizedError
+from auditkit.store import Store
 from auditkit.testing.examples import recipe_of, small_data, small_request
 from auditkit.training.stacked import union
 
@@ -153,6 +157,15 @@ class BackboneTests:
             for name, parameter in loaded.named_parameters():
                 parameter.copy_(model.get_parameter(name))
         assert np.array_equal(self.scores(model), self.scores(loaded.eval()))
+
+    def test_stored_and_read_back(self, tmp_path: Path) -> None:
+        """A build in a store scores, bit for bit, as the model that was trained."""
+        shop = Workshop(self.data, small_request("user"), Store(tmp_path))
+        system = System("original", "original", Train(self.recipe, NOBODY, 3))
+        make([system], shop, lambda *_: None)
+        stored, _ = read(system.build, shop)
+        users = np.arange(self.data.n_users)
+        assert torch.equal(stored.score(users), self.trained.score(users))
 
     def test_on_the_same_data_is_the_same_system(self) -> None:
         model = self.trained
