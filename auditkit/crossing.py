@@ -82,16 +82,19 @@ class LadderReading:
     Attributes:
         name: of the system.
         units: share of the units it holds.
-        level, level_dose: reading on the straight line and effective dose.
-        pattern, pattern_dose: the same for the pattern; NaN without one.
+        level, level_dose, level_error: reading on the straight line, effective dose, and standard error of the reading
+            over training seeds.
+        pattern, pattern_dose, pattern_error: the same for the pattern; NaN without one.
     """
 
     name: str
     units: float
     level: float
     level_dose: float
+    level_error: float
     pattern: float = float("nan")
     pattern_dose: float = float("nan")
+    pattern_error: float = float("nan")
 
 
 def read_ladder(attack: Attack, evidence: Evidence, judged: Bools) -> list[LadderReading]:
@@ -116,13 +119,18 @@ def read_ladder(attack: Attack, evidence: Evidence, judged: Bools) -> list[Ladde
                 usable = judged & np.isfinite(unit_scores).all(0)
                 own = unit_scores[:, usable]
                 scale = LinearScale(own[1 + len(originals) :], own[1 : 1 + len(originals)])
-                values[statistic] = float(scale.dose(own[0]))
+                reading = scale.read(own[:1])
+                values[statistic], values[f"{statistic}_error"] = reading.value, reading.error
                 values[f"{statistic}_dose"] = scale.effective(held[usable].astype(np.float64))
         found.append(LadderReading(**values))
     return found
 
 
-def lines(ladder: list[LadderReading]) -> tuple[DoseLine, DoseLine]:
-    """Calibration lines of level and pattern from the left-out references."""
-    columns = np.array([[x.level, x.level_dose, x.pattern, x.pattern_dose] for x in ladder]).reshape(-1, 4)
-    return fit_line(columns[:, 0], columns[:, 1]), fit_line(columns[:, 2], columns[:, 3])
+def lines(ladder: list[LadderReading], n_golds: int) -> tuple[DoseLine, DoseLine]:
+    """Calibration lines of level and pattern from the left-out references; their errors are known from `n_golds`."""
+    levels = np.array([[x.level, x.level_dose, x.level_error] for x in ladder]).reshape(-1, 3)
+    patterns = np.array([[x.pattern, x.pattern_dose, x.pattern_error] for x in ladder]).reshape(-1, 3)
+    read, doses, errors = levels.T
+    level = fit_line(read, doses, errors, n_golds - 1)
+    read, doses, errors = patterns.T
+    return level, fit_line(read, doses, errors, n_golds - 1)

@@ -10,11 +10,13 @@ import numpy as np
 from auditkit.contracts import Access, Attack, Scores
 from auditkit.crossing import LadderReading, check_needs, cross_score, lines, read_ladder, score_targets
 from auditkit.data.dataset import Bools, Floats
+from auditkit.decoys import Decoys, confirmed
 from auditkit.deletion import Regime
 from auditkit.digests import canonical
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
-from auditkit.record import Estimate, Finding, Section
+from auditkit.record import Finding, Section
+from auditkit.reported import dose_estimate, finite, separation
 from auditkit.statistics.dose import (
     MIN_POINTS_PATTERN,
     MIN_UNITS_SPREAD,
@@ -24,12 +26,8 @@ from auditkit.statistics.dose import (
     SpreadReading,
     SpreadScale,
 )
-from auditkit.statistics.intervals import Interval
 from auditkit.statistics.multiplicity import holm
 from auditkit.statistics.power import attainable_margin
-from auditkit.statistics.roc import auc_clustered, tpr_at_fpr
-
-_FPRS = (0.01, 0.001)
 
 
 @dataclass(frozen=True)
@@ -55,21 +53,6 @@ class Rules:
     min_power: float = 0.8
 
 
-def estimate(interval: Interval, **more: object) -> Estimate:
-    """An interval of the statistics as an estimate of the Record."""
-    kept = {
-        "value": interval.value,
-        "low": interval.low,
-        "high": interval.high,
-        "confidence": interval.confidence,
-    }
-    return Estimate.model_validate({**kept, "method": interval.method, "note": interval.note, **more})
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 @dataclass(frozen=True, eq=False)
 class Yardstick:
     """One attack, calibrated on systems whose truth is known.
@@ -81,6 +64,8 @@ class Yardstick:
         judged: bool [n_units], forget units of the judge split that every Gold and original answered.
         scores: of the background, references left NaN.
         ladder: references, each read without itself.
+        decoys: how the signals follow from decoys; None where there are too few of them.
+        unshared: the same attack, calibrated on the signals without what decoys share.
     """
 
     attack: Attack
@@ -89,11 +74,13 @@ class Yardstick:
     judged: Bools
     scores: Scores
     ladder: list[LadderReading]
+    decoys: Decoys | None = None
+    unshared: Yardstick | None = None
 
     @cached_property
     def lines(self) -> tuple[DoseLine, DoseLine]:
         """Calibration of level and of pattern."""
-        return lines(self.ladder)
+        return lines(self.ladder, len(self.background.rows("gold")))
 
     def rows(self, values: Floats, role: str, units: Bools) -> Floats:
         """Unit scores of the systems in a role."""
@@ -172,13 +159,18 @@ class Yardstick:
         pattern = self.scale(self.scores.pattern, self.judged).gold_doses * self.lines[1].slope(0.0)
         return level, pattern, self.spread_scale(self.judged) if self.has_spread else None
 
+    @property
+    def bridges(self) -> tuple[float, float]:
+        """Of the lines of level and of pattern."""
+        return self.lines[0].bridge, self.lines[1].bridge
+
     @cached_property
     def attainable(self) -> float | None:
         """Smallest margin at which 90% of fresh Golds would PASS; None where none can."""
         if self.null_readings is None:
             return None
         rng = np.random.default_rng(self.rules.seed)
-        return _finite(attainable_margin(*self.null_readings, alpha=self.rules.alpha, rng=rng))
+        return finite(attainable_margin(*self.null_readings, alpha=self.rules.alpha, rng=rng, bridges=self.bridges))
 
 
 def calibrate(attack: Attack, background: Evidence, rules: Rules) -> Yardstick:
@@ -188,6 +180,15 @@ def calibrate(attack: Attack, background: Evidence, rules: Rules) -> Yardstick:
         NotApplicableError: the attack's needs are not met, or no unit was answered by every Gold and original.
     """
     check_needs(attack, background, rules.allowed)
+    plain = _calibrated(attack, background, rules)
+    decoys = Decoys.of(background, attack.probes)
+    if decoys is None:
+        return plain
+    freed = decoys.free(background, background.rows("gold"))
+    return replace(plain, decoys=decoys, unshared=_calibrated(attack, freed, rules))
+
+
+def _calibrated(attack: Attack, background: Evidence, rules: Rules) -> Yardstick:
     scores = cross_score(attack, background)
     known = scores.level[background.rows("gold", "original")]
     units = background.units
@@ -208,6 +209,7 @@ class Judged:
         coverage: share of the judged units that the system answered.
         runs: unit scores of the system's runs, float64 [R, n_units answered].
         units: which units those are, bool [n_units].
+        unshared: the readings without what decoys share; None where there are too few decoys.
     """
 
     level: Reading
@@ -218,6 +220,7 @@ class Judged:
     coverage: float
     runs: Floats
     units: Bools
+    unshared: Judged | None = None
 
     def inside(self, margin: float, alpha: float) -> bool:
         """Every bound of every statistic that applies is inside the margin."""
@@ -226,13 +229,18 @@ class Judged:
         return good and (self.spread is None or self.spread.bounds(alpha)[1] < margin)
 
     def p_values(self, margin: float) -> dict[str, float]:
-        """p-values of not being beyond the margin, by statistic."""
-        found = {"level": self.fail_level.p_beyond(margin)}
-        if self.fail_pattern is not None:
-            found["pattern"] = self.fail_pattern.p_beyond(margin)
-        if self.spread is not None:
-            found["spread"] = self.spread.p_beyond(margin)
-        return found
+        """p-values of not being beyond the margin, by statistic; also without what decoys share, if there are any."""
+        return confirmed(self._beyond(margin), {} if self.unshared is None else self.unshared._beyond(margin))
+
+    def _beyond(self, margin: float) -> dict[str, tuple[float, float]]:
+        """Reading and p-value of each statistic that applies."""
+        read = {"level": self.fail_level, "pattern": self.fail_pattern, "spread": self.spread}
+        return {name: (r.value, r.p_beyond(margin)) for name, r in read.items() if r is not None}
+
+    def excused(self, margin: float, alpha: float) -> list[str]:
+        """Statistics beyond the margin that do not count, since decoys moved alike."""
+        counted = self.p_values(margin)
+        return [name for name, (_, p) in self._beyond(margin).items() if p < alpha / 2 <= counted[name]]
 
     @property
     def below(self) -> bool:
@@ -260,15 +268,30 @@ def read_system(yardstick: Yardstick, evidence: Evidence) -> Judged:
     attack = yardstick.attack
     if any(probe not in evidence.readings for probe in attack.probes):
         raise NotApplicableError(f"the system cannot be asked its probe {', '.join(p.name for p in attack.probes)}")
-    return read_scores(yardstick, score_targets(attack, evidence, yardstick.background))
+    return read_scores(yardstick, *score_system(yardstick, evidence))
 
 
-def read_scores(yardstick: Yardstick, scores: Scores) -> Judged:
-    """Read one system from the scores of its runs under the yardstick's background.
+def score_system(yardstick: Yardstick, evidence: Evidence) -> tuple[Scores, Scores | None]:
+    """Scores of systems under the yardstick's background, and those without what their decoys share."""
+    plain = score_targets(yardstick.attack, evidence, yardstick.background)
+    if yardstick.decoys is None or yardstick.unshared is None:
+        return plain, None
+    return plain, score_targets(yardstick.attack, yardstick.decoys.free(evidence), yardstick.unshared.background)
+
+
+def read_scores(yardstick: Yardstick, scores: Scores, unshared: Scores | None = None) -> Judged:
+    """Read one system from the scores of its runs, as `score_system` gives them.
 
     Raises:
         NotApplicableError: it answered none of the judged units.
     """
+    plain = _read(yardstick, scores)
+    if unshared is None or yardstick.unshared is None or not yardstick.unshared.power:
+        return plain
+    return replace(plain, unshared=_read(yardstick.unshared, unshared))
+
+
+def _read(yardstick: Yardstick, scores: Scores) -> Judged:
     answered = yardstick.judged & np.isfinite(scores.level).all(0)
     if answered.sum() == yardstick.judged.sum():
         answered = yardstick.judged
@@ -292,29 +315,6 @@ def read_scores(yardstick: Yardstick, scores: Scores) -> Judged:
     )  # fmt: skip
 
 
-def _dose_estimate(
-    reading: Reading | SpreadReading | None, rules: Rules, runs: int, method: str, absent: str
-) -> Estimate:
-    if reading is None:
-        return Estimate(note=absent)
-    low, high = reading.bounds(rules.alpha)
-    return Estimate(
-        value=_finite(reading.value), low=_finite(low), high=_finite(high), confidence=1 - 2 * rules.alpha,
-        method=method, n_systems=runs,
-    )  # fmt: skip
-
-
-def _against_golds(yardstick: Yardstick, judged: Judged) -> dict[str, object]:
-    """AUC and TPR at low FPR of the system's unit scores against the Golds'."""
-    golds = yardstick.rows(yardstick.scores.level, "gold", judged.units)
-    clusters = np.asarray(yardstick.background.units["cluster"])[judged.units]
-    positive, negative = judged.runs.mean(0), golds.ravel()
-    confidence = 1 - 2 * yardstick.rules.alpha
-    area = auc_clustered(positive, negative, clusters, np.tile(clusters, len(golds)), confidence)
-    rates = {f"{f:g}": estimate(tpr_at_fpr(positive, negative, f, confidence=confidence)) for f in _FPRS}
-    return {"auc": estimate(area, n_units=len(positive)), "tpr_at_fpr": rates}
-
-
 def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
     """What one attack finds of one system, and the readings behind it.
 
@@ -322,7 +322,10 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
         NotApplicableError: the system answered none of the questions.
     """
     judged = read_system(yardstick, evidence)
-    return conclude(yardstick, judged).model_copy(update=_against_golds(yardstick, judged)), judged
+    golds = yardstick.rows(yardstick.scores.level, "gold", judged.units)
+    clusters = np.asarray(yardstick.background.units["cluster"])[judged.units]
+    told = separation(judged.runs, golds, clusters, 1 - 2 * yardstick.rules.alpha)
+    return conclude(yardstick, judged).model_copy(update=told), judged
 
 
 def conclude(yardstick: Yardstick, judged: Judged) -> Finding:
@@ -334,9 +337,11 @@ def conclude(yardstick: Yardstick, judged: Judged) -> Finding:
     t_method = f"t interval over {len(yardstick.background.rows('gold'))} Golds, {runs} run{'s' if runs > 1 else ''}"
     return base.model_copy(
         update={
-            "residual_dose": _dose_estimate(judged.level, rules, runs, t_method, ""),
-            "pattern": _dose_estimate(judged.pattern, rules, runs, t_method, yardstick.without_pattern),
-            "spread": _dose_estimate(judged.spread, rules, runs, f"{t_method}, log scale", yardstick.without_spread),
+            "residual_dose": dose_estimate(judged.level, rules.alpha, runs, t_method, ""),
+            "pattern": dose_estimate(judged.pattern, rules.alpha, runs, t_method, yardstick.without_pattern),
+            "spread": dose_estimate(
+                judged.spread, rules.alpha, runs, f"{t_method}, log scale", yardstick.without_spread
+            ),
             "n_units": int(judged.units.sum()), "n_points": yardstick.scores.n_points,
             "n_golds": len(yardstick.background.rows("gold")),
             "n_references": len(yardstick.background.rows("reference")),
@@ -385,4 +390,7 @@ def _note(yardstick: Yardstick, judged: Judged) -> str:
         notes.append(f"only {judged.coverage:.1%} of the units were answered")
     if judged.spread is not None and judged.spread.value < 0:
         notes.append("spread below Gold's, which is no evidence either way")
+    excused = judged.excused(yardstick.rules.margin, yardstick.rules.alpha)
+    if excused:
+        notes.append(f"pairs that nobody was trained on moved alike, so {' and '.join(excused)} cannot FAIL it")
     return "; ".join(notes)

@@ -7,13 +7,15 @@ import numpy as np
 from auditkit.findings import Yardstick
 from auditkit.linear import LinearAttack
 from auditkit.record import Settle
+from auditkit.statistics.dose import bridge_error
 from auditkit.statistics.power import detection_power, what_would_settle
 
 
 def power_at_half(yardstick: Yardstick) -> float:
     """Probability that one run that holds half of the units is found: lower bound of its level above 0.
 
-    From the scatter of Golds and originals alone. The dose line's slope at one half is 1, so the straight line serves.
+    From the scatter of Golds and originals and the line's bridge. The line's slope at one half is 1, so the straight
+    line serves.
 
     Returns:
         In [0, 1]; 0 where the original itself is not found.
@@ -22,8 +24,8 @@ def power_at_half(yardstick: Yardstick) -> float:
         return 0.0
     scale = yardstick.scale(yardstick.scores.level, yardstick.judged)
     n = len(scale.golds)
-    sd = float(np.hypot(scale.sd_golds, 0.5 * scale.gap_error / np.sqrt(1 + 1 / n)))
-    return detection_power(sd, n, 0.5, yardstick.rules.alpha)
+    further = np.hypot(0.5 * scale.gap_error, bridge_error(yardstick.bridges[0], 0.5)) / np.sqrt(1 + 1 / n)
+    return detection_power(float(np.hypot(scale.sd_golds, further)), n, 0.5, yardstick.rules.alpha)
 
 
 def settle(yardstick: Yardstick, runs: int = 1) -> Settle | None:
@@ -46,7 +48,7 @@ def settle(yardstick: Yardstick, runs: int = 1) -> Settle | None:
     found = what_would_settle(
         *null, rules.margin, alpha=rules.alpha, rng=np.random.default_rng(rules.seed), n_units=n_units,
         weight_noise=attack.weight_noise(background) if isinstance(attack, LinearAttack) else None,
-        n_references=n_references or None, runs=runs,
+        n_references=n_references or None, runs=runs, bridges=yardstick.bridges,
     )  # fmt: skip
     n_golds = len(null[0])
     if found.golds == n_golds:

@@ -52,7 +52,7 @@ def test_a_second_gathering_trains_nothing(folder: Path, gathered: Pool, monkeyp
 @pytest.mark.parametrize("count", [16, 32, 64])
 def test_references_are_complementary_and_spread_over_the_doses(gathered: Pool, count: int) -> None:
     rows = references(gathered, count, np.random.default_rng(0))
-    held = gathered.evidence.held[rows]
+    held = gathered.evidence.held[rows][:, gathered.case.forget]
     assert len(set(rows)) == count
     assert (held.sum(0) == count // 2).all()
     shares = np.sort(held.mean(1))
@@ -63,6 +63,18 @@ def test_no_system_under_test_is_in_its_background(gathered: Pool) -> None:
     drawn = draw(gathered, "quick", np.random.default_rng(1))
     shared = set(drawn.rows) & set(drawn.free)
     assert [gathered.evidence.systems[k].role for k in shared] == ["original"]
+
+
+def test_decoys_are_held_by_nobody_and_stay_where_they_are_when_forgotten_scores_are_shifted(gathered: Pool) -> None:
+    decoys = ~gathered.case.forget
+    assert set(gathered.case.units["group"][decoys]) == {"outside"}
+    assert not gathered.evidence.held[:, decoys].any()
+    derived = with_derived(gathered)
+    shifted, originals = derived.group("original - constant"), derived.group("original")
+    (reading,) = derived.evidence.readings.values()
+    for values in reading.values.values():
+        assert np.array_equal(values[shifted][:, decoys], values[originals][:, decoys])
+        assert not np.isclose(values[shifted][:, ~decoys], values[originals][:, ~decoys]).all(1).any()
 
 
 def test_derived_systems_have_the_level_they_were_tuned_to(folder: Path, gathered: Pool) -> None:

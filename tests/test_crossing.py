@@ -161,7 +161,7 @@ def linear_in_sample(evidence: Evidence, rows: np.ndarray) -> np.ndarray:
 
 def test_lines_of_a_straight_world_are_nearly_straight() -> None:
     evidence = World(n_units=800, references=32).background()
-    level, pattern = lines(read_ladder(Linear(), evidence, np.ones(800, bool)))
+    level, pattern = lines(read_ladder(Linear(), evidence, np.ones(800, bool)), 8)
     assert abs(level.curvature) < 0.15
     assert level.n_references == pattern.n_references == 32
     assert level.residual_sd is not None
@@ -171,7 +171,7 @@ def test_lines_of_a_straight_world_are_nearly_straight() -> None:
 def test_no_ladder_without_references_or_with_golds_in_the_background(evidence: Evidence) -> None:
     assert read_ladder(Raw(), evidence, np.ones(30, bool)) == []
     assert read_ladder(GoldSpy(), evidence, np.ones(30, bool)) == []
-    assert lines([])[0].residual_sd is None
+    assert lines([], 8)[0].residual_sd is None
 
 
 # --- needs -------------------------------------------------------------------------------------------------------

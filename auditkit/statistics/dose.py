@@ -17,6 +17,9 @@ from auditkit.data.dataset import Floats
 
 # Relative to the gap: below this two systems read equal (a deterministic procedure has no seed noise at all).
 FLOOR = 1e-6
+# Of the references' scatter: up to this quantile it is put down to the training seeds.
+_EXPLAINED = 0.9
+_MANY = 1e9
 MIN_POINTS_PATTERN = 20
 MIN_UNITS_SPREAD = 20
 
@@ -165,11 +168,14 @@ class DoseLine:
         curvature: c, in [-.9, .9] so that the map rises.
         residual_sd: of the left-out references about the curve; None without references.
         n_references: how many it was fitted on.
+        bridge: b of the variance b |d (1 - d)| by which a system of dose d scatters about the curve beyond its seed
+            noise. What a random part of the units adds up to is known at both ends, as a Brownian bridge is.
     """
 
     curvature: float = 0.0
     residual_sd: float | None = None
     n_references: int = 0
+    bridge: float = 0.0
 
     def dose(self, reading: float) -> float:
         """The dose that a reading stands for."""
@@ -182,19 +188,33 @@ class DoseLine:
         return 1 + self.curvature * (1 - 2 * min(max(reading, 0.0), 1.0))
 
     def map(self, reading: Reading) -> Reading:
-        """The same reading on the curve, its error carried by the slope."""
-        return Reading(self.dose(reading.value), reading.error * self.slope(reading.value), reading.degrees)
+        """The same reading on the curve: its error carried by the slope, and the bridge added to its variance."""
+        dose = self.dose(reading.value)
+        error = np.hypot(reading.error * self.slope(reading.value), bridge_error(self.bridge, dose))
+        return Reading(dose, float(error), reading.degrees)
 
 
-def fit_line(readings: Floats, doses: Floats) -> DoseLine:
+def bridge_error(bridge: Floats | float, doses: Floats | float) -> Floats:
+    """sqrt(b |d (1 - d)|): 0 at Gold and at the original, where no reference is needed to know what is held."""
+    return np.asarray(np.sqrt(bridge * np.abs(doses * (1 - np.asarray(doses)))))
+
+
+def fit_line(readings: Floats, doses: Floats, errors: Floats | None = None, degrees: float = float("inf")) -> DoseLine:
     """Least-squares curvature from references that were read with weights fitted without them.
+
+    The bridge is b = max(mean(r^2) K/(K-1) - F mean((error slope)^2), 0) / mean(d (1 - d)), r the residuals and F the
+    90% quantile of F on K-1 and the errors' degrees: moments, of what the training seeds do not explain. With F = 1 the
+    chance error of few Golds' noise would widen the intervals of audits that have no bridge.
 
     Args:
         readings: float64 [K], on the straight line; NaN is left out.
         doses: float64 [K], effective doses.
+        errors: float64 [K], standard errors of the readings over training seeds; None for none.
+        degrees: of freedom that the errors are known by.
     """
     known = np.isfinite(readings) & np.isfinite(doses)
     e, d = readings[known], doses[known]
+    noise = np.zeros(len(e)) if errors is None else errors[known]
     if len(e) < 3:
         return DoseLine(n_references=len(e))
     bend = np.where((e > 0) & (e < 1), e * (1 - e), 0.0)
@@ -202,7 +222,12 @@ def fit_line(readings: Floats, doses: Floats) -> DoseLine:
     curvature = float(np.clip((bend * (d - e)).sum() / total, -0.9, 0.9)) if total > 0 else 0.0
     line = DoseLine(curvature)
     residuals = d - np.array([line.dose(x) for x in e])
-    return DoseLine(curvature, float(np.sqrt((residuals**2).sum() / (len(e) - 1))), len(e))
+    square = float((residuals**2).sum() / (len(e) - 1))
+    explained = float(((noise * np.array([line.slope(x) for x in e])) ** 2).mean())
+    most = float(special.fdtri(len(e) - 1, min(degrees, _MANY), _EXPLAINED))
+    between = float(np.maximum(d * (1 - d), 0.0).mean())
+    bridge = max(square - most * explained, 0.0) / between if between > 0 else 0.0
+    return DoseLine(curvature, float(np.sqrt(square)), len(e), bridge)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ PASS.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from scipy import special, stats
 
 from auditkit.data.dataset import Floats
 from auditkit.errors import ConfigurationError, DataError
-from auditkit.statistics.dose import FLOOR, SpreadScale, standard_errors
+from auditkit.statistics.dose import FLOOR, SpreadScale, bridge_error, standard_errors
 from auditkit.statistics.intervals import join_notes
 
 MOST_GOLDS, MOST_RUNS, MOST_UNITS_FACTOR, MOST_REFERENCES = 256, 32, 100, 1024
@@ -33,20 +33,24 @@ class _Null:
         columns: float64 [c, S], level, pattern where it applies, log V where it applies.
         n_linear: how many of them are level and pattern.
         spread: None where it does not apply.
+        bridges: float64 [c], of level and pattern; 0 for log V.
     """
 
     columns: Floats
     n_linear: int
     spread: SpreadScale | None
+    bridges: Floats
 
     @classmethod
-    def of(cls, level: Floats, pattern: Floats | None, spread: SpreadScale | None) -> _Null:
+    def of(cls, level: Floats, pattern: Floats | None, spread: SpreadScale | None, bridges: Sequence[float]) -> _Null:
         linear = [level] if pattern is None else [level, pattern]
         columns = linear if spread is None else [*linear, spread.gold_logs]
         if len(level) < 2 or any(len(column) != len(level) for column in columns):
             sizes = [len(column) for column in columns]
             raise DataError(f"level, pattern and spread must come of the same Golds, at least 2, got {sizes}")
-        return cls(np.stack(columns), len(linear), spread)
+        known = np.zeros(len(columns))
+        known[: len(linear)] = bridges[: len(linear)]
+        return cls(np.stack(columns), len(linear), spread, known)
 
     @property
     def golds(self) -> int:
@@ -129,7 +133,9 @@ class _Plan:
         shorter = np.sqrt((1 / self.runs + 1 / self.golds) / (1 + 1 / n))
         scale = draws.scale(n, self.golds) * factor
         error, degrees = self._errors(np.maximum(null.sd * factor, FLOOR), scale, draws)
-        return null.margins(draws.deviations * scale * shorter, -special.stdtrit(degrees, alpha) * error)
+        deviations = draws.deviations * scale * shorter
+        error = np.hypot(error, bridge_error(null.bridges, deviations) * factor)
+        return null.margins(deviations, -special.stdtrit(degrees, alpha) * error)
 
     def _errors(self, sd: Floats, scale: Floats, draws: _Draws) -> tuple[Floats, Floats]:
         if self.runs == 1:
@@ -169,6 +175,7 @@ def attainable_margin(
     golds: int | None = None,
     runs: int = 1,
     units_factor: float = 1.0,
+    bridges: Sequence[float] = (0.0, 0.0),
 ) -> float:
     """The smallest margin at which `power` of fresh Golds would PASS level, pattern and spread jointly.
 
@@ -189,6 +196,7 @@ def attainable_margin(
             they lie far apart.
         units_factor: of a request with so many times as many units; first order: units are nearly independent within a
             system, so that variances and covariances of level, pattern and log V shrink by it.
+        bridges: of the dose lines of level and pattern.
 
     Returns:
         On the dose scale; inf where the original spreads no wider than the Golds.
@@ -197,7 +205,7 @@ def attainable_margin(
         DataError: fewer than 2 Golds, or statistics of different Golds.
         ConfigurationError: golds, runs or units_factor outside their domain.
     """  # fmt: skip
-    null = _Null.of(level, pattern, spread)
+    null = _Null.of(level, pattern, spread, bridges)
     return _quantile(_simulate(null, alpha, rng, draws, golds, runs, units_factor), power)
 
 
@@ -213,12 +221,13 @@ def pass_probability(
     golds: int | None = None,
     runs: int = 1,
     units_factor: float = 1.0,
+    bridges: Sequence[float] = (0.0, 0.0),
 ) -> float:
     """Share of fresh Golds that would PASS level, pattern and spread jointly at `margin`.
 
     The inverse of `attainable_margin`, whose arguments it takes; a bound at the margin is not inside.
     """  # fmt: skip
-    null = _Null.of(level, pattern, spread)
+    null = _Null.of(level, pattern, spread, bridges)
     return float((_simulate(null, alpha, rng, draws, golds, runs, units_factor) < margin).mean())
 
 
@@ -289,6 +298,7 @@ def what_would_settle(
     weight_noise: float | None = None,
     n_references: int | None = None,
     runs: int = 1,
+    bridges: Sequence[float] = (0.0, 0.0),
 ) -> Settlement:
     """The smallest number of Golds, runs, units or references with which the margin becomes attainable, each alone.
 
@@ -303,7 +313,7 @@ def what_would_settle(
     - A margin that is attainable already returns the numbers as they are.
 
     Args:
-        level, pattern, spread, alpha, rng, power: as in `attainable_margin`.
+        level, pattern, spread, alpha, rng, power, bridges: as in `attainable_margin`.
         margin: to be attained, on the dose scale.
         n_units: units of the request that are judged, at least 1.
         weight_noise: c, 0 or above; None where the attack's weights are not a contrast of references.
@@ -318,7 +328,7 @@ def what_would_settle(
         raise ConfigurationError(
             f"what_would_settle needs n_units >= 1, runs >= 1, weight_noise >= 0, got {n_units}, {runs}, {weight_noise}"
         )
-    null = _Null.of(level, pattern, spread)
+    null = _Null.of(level, pattern, spread, bridges)
     most_golds, most_runs = max(null.golds, MOST_GOLDS), max(runs, MOST_RUNS)
     search = _Search(null, _Draws.of(null, rng, _SEARCH_DRAWS, most_runs), alpha, power, margin)
     now = _Plan(null.golds, runs)

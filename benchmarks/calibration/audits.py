@@ -11,11 +11,10 @@ import pandas as pd
 
 from auditkit.contracts import Attack, Scores
 from auditkit.controls import check_controls
-from auditkit.crossing import score_targets
 from auditkit.data.dataset import Floats, Ints
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
-from auditkit.findings import Judged, Rules, Yardstick, blank_finding, calibrate, conclude, read_scores
+from auditkit.findings import Judged, Rules, Yardstick, blank_finding, calibrate, conclude, read_scores, score_system
 from auditkit.judge import rule
 from auditkit.plan import ALL_ACCESS, MARGINS, PRIMARY, SIZES
 from auditkit.plugins import attacks
@@ -143,12 +142,12 @@ class Calibrated:
         """Of the attack that alone can PASS."""
         return next(y for a, y in self.yardsticks.items() if a.name == self.rules.primary)
 
-    def scores(self, rows: Ints) -> dict[Attack, Scores]:
-        """Scores of pool systems under every attack."""
+    def scores(self, rows: Ints) -> dict[Attack, tuple[Scores, Scores | None]]:
+        """Scores of pool systems under every attack, with and without what their decoys share."""
         targets = self.pool.evidence.take(rows)
-        return {a: score_targets(a, targets, y.background) for a, y in self.yardsticks.items()}
+        return {a: score_system(y, targets) for a, y in self.yardsticks.items()}
 
-    def judge(self, scores: Mapping[Attack, Scores], runs: Ints, held: Floats) -> dict[str, Any]:
+    def judge(self, scores: Mapping[Attack, tuple[Scores, Scores | None]], runs: Ints, held: Floats) -> dict[str, Any]:
         """Verdict and readings of one system.
 
         Args:
@@ -159,10 +158,9 @@ class Calibrated:
         findings: list[Finding] = []
         primary: Judged | None = None
         for attack, yardstick in self.yardsticks.items():
-            own = scores[attack]
-            part = Scores(own.level[runs], None if own.pattern is None else own.pattern[runs], own.n_points)
+            plain, unshared = scores[attack]
             try:
-                judged = read_scores(yardstick, part)
+                judged = read_scores(yardstick, _part(plain, runs), unshared and _part(unshared, runs))
             except NotApplicableError as reason:
                 findings.append(blank_finding(attack, self.rules, section="not_applicable", note=str(reason)))
                 continue
@@ -176,6 +174,11 @@ class Calibrated:
                 found |= _numbers(name, reading, self.rules.alpha)
             found |= _at_the_boundary(primary, found, self.rules.alpha)
         return found
+
+
+def _part(scores: Scores, rows: Ints) -> Scores:
+    pattern = None if scores.pattern is None else scores.pattern[rows]
+    return Scores(scores.level[rows], pattern, scores.n_points)
 
 
 def _at_the_boundary(judged: Judged, truth: Mapping[str, float], alpha: float) -> dict[str, bool]:

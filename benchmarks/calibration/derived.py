@@ -25,7 +25,9 @@ def to_level(target: float) -> Shift:
 
     def shifted(values: Floats, weights: Floats, gold: Floats) -> Floats:
         known = np.where(np.isfinite(values - gold), values - gold, 0.0)
-        return np.asarray(values - ((known @ weights) / weights.sum() - target)[:, None])
+        shift = (known @ weights) / weights.sum() - target
+        # What carries no weight is not forgotten: decoys stay where they are.
+        return np.asarray(values - shift[:, None] * (weights != 0))
 
     return shifted
 

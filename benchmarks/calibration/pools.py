@@ -13,10 +13,9 @@ import numpy as np
 from auditkit.attacks.fold_in import FoldIn
 from auditkit.builds import System, Workshop, build
 from auditkit.contracts import Probe
-from auditkit.data.dataset import Bools, Floats, Ints
-from auditkit.deletion import DeletionRequest
+from auditkit.data.dataset import Floats, Ints
 from auditkit.digests import digest_of
-from auditkit.evidence import Case, Evidence, Reading, fix_points, make_case, observe
+from auditkit.evidence import Case, Evidence, Reading, entitlement, fix_points, make_case, observe
 from auditkit.probes import Pairs
 from auditkit.store import Store
 from auditkit.talk import Talk
@@ -34,7 +33,7 @@ class Pool:
 
     Attributes:
         world: what they are systems of.
-        case: its data and request; units are the request's alone.
+        case: its data and request; units are the request's and, on interactions, decoys.
         evidence: of all systems.
     """
 
@@ -55,8 +54,15 @@ class Pool:
 def _case(world: World, root: str | None) -> Case:
     data = world.data(root)
     full = make_case(data, world.request(data), seed=0)
-    # Units to compare with enter no verdict.
-    return Case(data, full.request, full.units[full.forget].reset_index(drop=True))
+    # Of the units to compare with, only decoys enter a verdict.
+    kept = full.units[full.units["group"] != "retain"].reset_index(drop=True)
+    return Case(data, full.request, kept)
+
+
+def _address(builds: list[str], world: World) -> str:
+    """Name of the file with the answers of these builds; what is kept of them is part of it."""
+    decoys = ("decoys",) if world.regime == "interaction" else ()
+    return digest_of(builds, _KEPT, *decoys)[:24]
 
 
 def _probes(world: World) -> list[Probe]:
@@ -86,7 +92,7 @@ def gather(world: World, folder: Path, root: str | None = None, device: str = "c
         parts = []
         for start in range(0, len(systems), _CHUNK):
             chunk = systems[start : start + _CHUNK]
-            path = own / f"{digest_of([shop.address(s.build) for s in chunk], _KEPT)[:24]}.npz"
+            path = own / f"{_address([shop.address(s.build) for s in chunk], world)}.npz"
             if not path.exists():
                 talk(f"{world.name}: {chunk[0].name}", start, len(systems))
                 answers = _observe(chunk, case, shop, world, talk)
@@ -102,15 +108,10 @@ def _write(arrays: dict[str, Floats], path: Path) -> None:
         np.savez(out, **arrays)  # type: ignore[arg-type]
 
 
-def _held(systems: Sequence[System], request: DeletionRequest) -> Bools:
-    return np.stack([s.build.held(request) for s in systems])
-
-
 def _evidence(case: Case, systems: Sequence[System], world: World, parts: list[dict[str, Floats]]) -> Evidence:
     readings = {}
     for probe, points in fix_points(_probes(world), case, seed=0).items():
         kept = [s for s in _KEPT[probe.name] if f"{probe.name} {s}" in parts[0]]
         values = {s: np.concatenate([part[f"{probe.name} {s}"] for part in parts]) for s in kept}
         readings[probe] = Reading(points, values, len(case.units))
-    seen = np.stack([s.build.seen(case.request) for s in systems])
-    return Evidence(tuple(systems), case.units, seen, _held(systems, case.request), readings)
+    return Evidence(tuple(systems), case.units, *entitlement(systems, case), readings)

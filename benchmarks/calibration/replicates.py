@@ -20,7 +20,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _RULE = (
     "auditkit/statistics/dose.py", "auditkit/statistics/likelihood.py", "auditkit/statistics/multiplicity.py",
     "auditkit/statistics/power.py", "auditkit/resolution.py",
-    "auditkit/crossing.py", "auditkit/linear.py", "auditkit/findings.py", "auditkit/judge.py", "auditkit/controls.py",
+    "auditkit/crossing.py", "auditkit/decoys.py", "auditkit/linear.py", "auditkit/findings.py", "auditkit/judge.py",
+    "auditkit/controls.py",
     "attacks/lira.py", "attacks/lira_linear.py", "attacks/fold_in.py", "attacks/rank_probe.py",
     "benchmarks/calibration/audits.py", "benchmarks/calibration/derived.py",
 )  # fmt: skip

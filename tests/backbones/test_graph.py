@@ -231,10 +231,10 @@ def test_normalisations_against_the_formulas() -> None:
 
 def test_entries_of_rows_that_sum_to_nothing_become_nothing() -> None:
     opposed = csr_array(np.array([[1.0, 2.0], [-3.0, 1.0]]))
-    np.testing.assert_allclose(normalised(opposed).toarray(), [[1 / 3, 0.0], [0.0, 1 / 2]])
+    np.testing.assert_allclose(normalised(opposed).toarray(), np.diag([1 / 3, 1 / 2]))
     matrix = csr_array(np.array([[1.0, 2.0], [-1.0, 1.0]]))
-    np.testing.assert_allclose(normalised(matrix).toarray(), [[1 / 3, 0.0], [0.0, 0.0]])
-    np.testing.assert_allclose(row_normalised(matrix).toarray(), [[1 / 3, 2 / 3], [0, 0]])
+    np.testing.assert_allclose(normalised(matrix).toarray(), np.diag([1 / 3, 0.0]))
+    np.testing.assert_allclose(row_normalised(matrix).toarray(), np.array([[1 / 3, 2 / 3], [0.0, 0.0]]))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -13,7 +13,7 @@ from scipy import integrate, special, stats
 
 from auditkit.data.dataset import Floats
 from auditkit.errors import ConfigurationError, DataError
-from auditkit.statistics.dose import FLOOR, LinearScale, SpreadScale, standard_error, standard_errors
+from auditkit.statistics.dose import FLOOR, DoseLine, LinearScale, SpreadScale, standard_error, standard_errors
 from auditkit.statistics.power import (
     attainable_margin,
     detection_power,
@@ -92,6 +92,21 @@ def test_nine_in_ten_fresh_golds_pass_at_the_attainable_margin(n_golds: int) -> 
         low, high = scale.read(fresh).bounds(0.05)
         passed += -margin < low and high < margin
     assert passed / 800 == pytest.approx(0.9, abs=0.035)
+
+
+def test_nine_in_ten_fresh_golds_pass_at_the_attainable_margin_with_a_bridge() -> None:
+    rng, line = np.random.default_rng(0), DoseLine(bridge=0.03)
+    passed, wider = 0, 0
+    for _ in range(800):
+        golds, fresh = 0.1 * rng.standard_normal((8, 1)), 0.1 * rng.standard_normal((1, 1))
+        scale = LinearScale(golds, np.ones((1, 1)))
+        level = scale.gold_doses
+        margin = attainable_margin(level, None, None, alpha=0.05, rng=rng, draws=4_000, bridges=(0.03, 0.0))
+        low, high = line.map(scale.read(fresh)).bounds(0.05)
+        passed += -margin < low and high < margin
+        wider += margin > attainable_margin(level, None, None, alpha=0.05, rng=rng, draws=4_000)
+    assert passed / 800 == pytest.approx(0.9, abs=0.035)
+    assert wider > 780
 
 
 @given(st.floats(0.1, 10))
