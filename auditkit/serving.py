@@ -21,12 +21,14 @@ class Serving:
         used: the model scores through it (graph, history).
         left: forgotten pairs found in it, and withdrawn features that are still served.
         total: forgotten pairs and withdrawn features of the request.
+        withdrawn: whether there are features among them.
     """
 
     known: bool
     used: bool
     left: int
     total: int
+    withdrawn: bool = False
 
 
 def inspect_serving(model: Recommender, case: Case) -> Serving:
@@ -40,7 +42,7 @@ def inspect_serving(model: Recommender, case: Case) -> Serving:
     withdrawn = [beneath.data.features[m].present for m in request.modalities] if beneath.needs_features else []
     left += sum(int(present[request.items].sum()) for present in withdrawn)
     total = len(forget) + len(withdrawn) * request.n_units
-    return Serving(True, any(True for _ in beneath.buffers()), left, total)
+    return Serving(True, any(True for _ in beneath.buffers()), left, total, bool(withdrawn))
 
 
 def served_finding(runs: Sequence[Serving]) -> Finding:
@@ -54,10 +56,11 @@ def served_finding(runs: Sequence[Serving]) -> Finding:
         )
     left, total = max(s.left for s in runs), runs[0].total
     used = any(s.used for s in runs)
+    what = "forgotten pairs or withdrawn features" if runs[0].withdrawn else "forgotten pairs"
     if left and used:
         section, note = (
             "leak",
-            f"{left} of {total} forgotten pairs or withdrawn features are still in what the system scores through",
+            f"{left} of {total} {what} are still in what the system scores through",
         )
     elif left:
         section, note = (

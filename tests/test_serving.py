@@ -44,7 +44,7 @@ def test_a_stranger_cannot_be_inspected() -> None:
 @pytest.mark.parametrize(
     ("serving", "section", "counts", "note"),
     [
-        (Serving(True, True, 3, 9), "leak", True, "3 of 9 forgotten pairs or withdrawn features are still in what"),
+        (Serving(True, True, 3, 9), "leak", True, "3 of 9 forgotten pairs are still in what"),
         (Serving(True, False, 3, 9), "clean", False, "kept in a history the scores do not use"),
         (Serving(True, True, 0, 9), "clean", True, "no forgotten pair"),
     ],

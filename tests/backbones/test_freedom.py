@@ -17,6 +17,7 @@ from auditkit.data.dataset import Dataset, Features, Interactions
 from auditkit.errors import ConfigurationError
 from auditkit.testing.multimodal import MultimodalTests
 from auditkit.training.stacked import union
+from tests.backbones.small import gaussian_features as random_data
 
 WEIGHTS: list[dict[str, float]] = [
     {"text": 1.0},
@@ -34,20 +35,6 @@ class TestFREEDOM(MultimodalTests):
     config = {"factors": 8, "neighbours": 5, "dropout": 0.4, "content_weight": 0.1}  # noqa: RUF012
     fit = {"epochs": 8, "learning_rate": 0.02, "batch": 256}  # noqa: RUF012
     separate = ("image", "text", "id")
-
-
-def random_data(modalities: tuple[str, ...] = ("image", "text"), seed: int = 0) -> Dataset:
-    """7 users, 9 items; the last user and item 0 have no pairs, item 3 has no features of the first modality."""
-    rng = np.random.default_rng(seed)
-    mask = rng.random((7, 9)) < 0.4
-    mask[-1], mask[:, 0] = False, False
-    features = {}
-    for k, modality in enumerate(modalities):
-        values, present = rng.standard_normal((9, 4 + k), np.float32), np.ones(9, np.bool_)
-        if k == 0:
-            values[3], present[3] = np.nan, False
-        features[modality] = Features(values, present)
-    return Dataset("random", 7, 9, Interactions.unique(*np.nonzero(mask))[0], features=features)
 
 
 def model(data: Dataset, seed: int = 0, **config: Any) -> FREEDOM:

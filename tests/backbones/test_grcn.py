@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from auditkit.backbones.grcn import GRCN
-from auditkit.data.dataset import Dataset, Features, Interactions
+from auditkit.data.dataset import Dataset, Interactions
 from auditkit.errors import ConfigurationError
 from auditkit.testing.multimodal import MultimodalTests
 from auditkit.training.stacked import union
+from tests.backbones.small import exact_features as random_data
 
 SMALL = {"factors": 4, "latent": 5, "routing": 3}
 TRIPLES = torch.tensor([[0, 3, 3, 5], [1, 2, 4, 8], [8, 7, 0, 2]])
@@ -23,20 +24,6 @@ class TestGRCN(MultimodalTests):
     backbone = GRCN
     config: ClassVar[Mapping[str, Any]] = {"factors": 8, "latent": 6, "routing": 1}
     fit: ClassVar[Mapping[str, Any]] = {"epochs": 5, "learning_rate": 0.005, "batch": 256}
-
-
-def random_data(modalities: Sequence[str] = ("image", "text"), seed: int = 0) -> Dataset:
-    """7 users and 9 items; the last user and the first item have no pair, item 6 has no features.
-
-    Features are quarters, so that float32 holds the mean of the 8 present rows.
-    """
-    rng = np.random.default_rng(seed)
-    mask = rng.random((7, 9)) < 0.5
-    mask[-1], mask[:, 0] = False, False
-    present = np.arange(9) != 6
-    values = {m: (rng.integers(1, 9, size=(9, 3 + k)) / 4).astype(np.float32) for k, m in enumerate(modalities)}
-    features = {m: Features(v, present) for m, v in values.items()}
-    return Dataset("random", 7, 9, Interactions.unique(*np.nonzero(mask))[0], features=features)
 
 
 def model(data: Dataset, seed: int = 0, **config: Any) -> GRCN:

@@ -12,10 +12,11 @@ from torch import Tensor
 from auditkit.backbones.graph import Propagation
 from auditkit.backbones.layers import info_nce
 from auditkit.backbones.mgcn import MGCN
-from auditkit.data.dataset import Dataset, Features, Interactions
+from auditkit.data.dataset import Dataset, Features
 from auditkit.errors import ConfigurationError
 from auditkit.testing.multimodal import MultimodalTests
 from auditkit.training.stacked import union
+from tests.backbones.small import gaussian_features as random_data
 
 MODALITIES = [("image",), ("image", "text"), ("audio", "image", "text")]
 USERS, POSITIVES, NEGATIVES = (torch.tensor(ids) for ids in ([0, 4, 4, 2, 0], [1, 2, 3, 2, 1], [8, 7, 8, 5, 6]))
@@ -27,20 +28,6 @@ class TestMGCN(MultimodalTests):
     config = {"factors": 8, "neighbours": 5}  # noqa: RUF012
     fit = {"epochs": 8, "learning_rate": 0.02, "batch": 256}  # noqa: RUF012
     separate = ("image", "text", "id")
-
-
-def random_data(modalities: tuple[str, ...] = ("image", "text"), seed: int = 0) -> Dataset:
-    """7 users, 9 items; the last user and item 0 have no pairs, item 3 has no features of the first modality."""
-    rng = np.random.default_rng(seed)
-    mask = rng.random((7, 9)) < 0.4
-    mask[-1], mask[:, 0] = False, False
-    features = {}
-    for k, modality in enumerate(modalities):
-        values, present = rng.standard_normal((9, 4 + k), np.float32), np.ones(9, np.bool_)
-        if k == 0:
-            values[3], present[3] = np.nan, False
-        features[modality] = Features(values, present)
-    return Dataset("random", 7, 9, Interactions.unique(*np.nonzero(mask))[0], features=features)
 
 
 def model(data: Dataset, seed: int = 0, **config: Any) -> MGCN:
