@@ -78,7 +78,7 @@ def test_a_stack_is_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     members = [(blocks(), seed) for seed in range(5)]
     built = [stacked._built(LightGCN, d, s, recipe(), "cpu") for d, s in members]
     assert [len(g) for g in stacked._stacks(built, 128, stackable=True)] == [5]
-    monkeypatch.setattr(stacked, "_MOST_PARAMETERS", {"cpu": 2 * built[0].n_parameters()})
+    monkeypatch.setattr(stacked, "_MOST_ON_A_CPU", 2 * built[0].n_parameters())
     assert [len(g) for g in stacked._stacks(built, 128, stackable=True)] == [2, 2, 1]
     assert [len(g) for g in stacked._stacks(built, 128, stackable=False)] == [1] * 5
 
