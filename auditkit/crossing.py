@@ -34,7 +34,9 @@ def check_needs(attack: Attack, evidence: Evidence, allowed: Access) -> None:
             )
     absent = [probe.name for probe in attack.probes if probe not in evidence.readings]
     if absent:
-        raise NotApplicableError(f"the systems did not answer its probe {', '.join(absent)}")
+        raise NotApplicableError(
+            f"the request does not call for its probe, or a system did not answer it: {', '.join(absent)}"
+        )
 
 
 def _background(attack: Attack, evidence: Evidence, left_out: Ints) -> Evidence:

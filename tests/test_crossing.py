@@ -201,7 +201,7 @@ def test_access_that_was_not_given_is_named(evidence: Evidence) -> None:
 
 def test_a_probe_that_nobody_answered_is_named(evidence: Evidence) -> None:
     mute = Evidence(evidence.systems, evidence.units, evidence.seen, evidence.held, {})
-    with pytest.raises(NotApplicableError, match="did not answer its probe signal"):
+    with pytest.raises(NotApplicableError, match="did not answer it: signal"):
         check_needs(Linear(), mute, ALL)
 
 

@@ -241,7 +241,7 @@ def test_both_readings_must_lie_beyond_unless_they_lie_far_apart() -> None:
 
 
 def test_a_probe_that_is_not_there_is_refused_before_decoys_are_sought(background: Evidence) -> None:
-    with pytest.raises(NotApplicableError, match="did not answer its probe"):
+    with pytest.raises(NotApplicableError, match="did not answer it"):
         calibrate(
             Linear(), Evidence(background.systems, background.units, background.seen, background.held, {}), rules()
         )
