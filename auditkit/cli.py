@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, cast
 
 import typer
 
+from auditkit.commands import certificate, gate, history, report
 from auditkit.errors import AuditkitError, StoreError
 
 if TYPE_CHECKING:
@@ -234,6 +235,10 @@ def encode_text(
     reading.write_features(found, out)
     rows, width = found.values.shape
     typer.echo(f"rows    {rows:,}\nwidth   {width}\nabsent  {rows - int(found.present.sum()):,}\nfile    {out}")
+
+
+for group in (gate, report, certificate, history):
+    group.attach(app)
 
 
 if __name__ == "__main__":

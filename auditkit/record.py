@@ -295,7 +295,7 @@ class Protocol(_Part):
     split: str
     masked: str
     selection_metric: str
-    selection_split: str
+    selection_split: str = "not recorded"
     negatives: str
     epoch: str
     l2: str

@@ -36,7 +36,8 @@ def _finalize(value: object) -> object:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, escaping everything, with the wording of numbers as filters."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -66,7 +67,7 @@ def render(record: Record) -> str:
         record: what the audit concluded. Every text in it is escaped.
     """
     plates = {plate.name: plate for plate in figures.plates(record)}
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         record=record,
         words=words,

@@ -66,7 +66,9 @@ def counted(n: int, noun: str) -> str:
 def ratio(estimate: Estimate) -> str:
     """A ratio with its interval, such as `1.50 [1.45, 1.56]` or `46,045 [44,409, 47,741]`."""
     value = estimate.value or 0.0
-    digits = 2 if value < 10 else 1 if value < 100 else 0
+    # Two significant digits below a tenth: a slow method's 0.004 must not read 0.00.
+    small = 1 - math.floor(math.log10(value)) if 0 < value < 0.1 else 2
+    digits = small if value < 10 else 1 if value < 100 else 0
     ends = [NOT_MEASURED if end is None else f"{end:,.{digits}f}" for end in (estimate.low, estimate.high)]
     written = NOT_MEASURED if estimate.value is None else f"{value:,.{digits}f}"
     return written if NOT_MEASURED in ends else f"{written} [{ends[0]}, {ends[1]}]"

@@ -161,11 +161,12 @@ FEW = 6  # reasons that stand beside the verdict before the rest is folded away
 ORDER: tuple[Role, ...] = ("unlearned", "original", "control", "gold", "reference")
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Control characters, and those that turn the direction of writing, which could make a name read as another.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """Text with `?` for control characters, which could steer a terminal or break a page."""
+    """Text with `?` for characters that steer a terminal, break a page or turn the direction of writing."""
     return _CONTROL.sub("?", text)
 
 

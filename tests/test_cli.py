@@ -59,6 +59,15 @@ COMMANDS: tuple[list[str], ...] = (
     ["data"],
     ["data", "inspect"],
     ["data", "encode"],
+    ["gate"],
+    ["check"],
+    ["compare"],
+    ["keygen"],
+    ["certify"],
+    ["verify"],
+    ["report"],
+    ["report", "validate"],
+    ["history"],
 )
 
 

@@ -322,6 +322,8 @@ def test_other_numbers() -> None:
     assert times == ["< 1 ms", "12.3 ms", "0.421 s", "3 min 5 s", "2 h 10 min"]
     assert numbers.ratio(Estimate(value=46044.7, low=44408.8, high=47740.8)) == "46,045 [44,409, 47,741]"
     assert numbers.ratio(Estimate(value=0.5)) == "0.50"
+    assert numbers.ratio(Estimate(value=0.0042, low=0.0007, high=0.01)) == "0.0042 [0.0007, 0.0100]"
+    assert numbers.ratio(Estimate(value=0.0)) == "0.00"
     assert [numbers.size(b) for b in (0, 1023, 1_482_184_000)] == ["0 bytes", "1,023 bytes", "1.4 GiB"]
     assert [numbers.counted(n, "pair") for n in (1, 4000)] == ["1 pair", "4,000 pairs"]
 
@@ -346,3 +348,8 @@ def test_browser_draws_the_page(tmp_path: Path, scheme: int) -> None:
     # Every fifth of the page has ink on it, on the paper that the scheme asks for.
     assert all(band.std() > 0.02 for band in np.array_split(pixels, 5))
     assert (np.median(pixels) < 0.5) == (scheme == 0)
+
+
+def test_direction_marks_cannot_turn_a_name_round() -> None:
+    assert words.printable("evil\u202efdp\u202c \u2066x\u2069 \u200f") == "evil?fdp? ?x? ?"
+    assert words.printable("naïve Müller 東京") == "naïve Müller 東京"
