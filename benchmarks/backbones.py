@@ -23,9 +23,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does,
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from torch import Tensor
 
 from auditkit.contracts import Recipe
-from auditkit.data.dataset import Dataset
+from auditkit.data.dataset import Dataset, Ints
 from auditkit.data.readers import read
 from auditkit.plugins import backbones
 from auditkit.training.early_stopping import validation_recall
@@ -69,6 +70,18 @@ def _options() -> argparse.Namespace:
     made.add_argument("--jobs", type=int, default=1, help="models trained side by side, one thread each if several")
     made.add_argument("--store", default=".auditkit/backbones", help="finished runs")
     return made.parse_args()
+
+
+class Popularity:
+    """Recommends what most users have, to everybody: what any model must beat."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.n_users, self.n_items = data.n_users, data.n_items
+        self._counts = torch.from_numpy(np.bincount(data.train.items, minlength=data.n_items).astype(np.float32))
+
+    def score(self, users: Ints, *, branch: str | None = None) -> Tensor:
+        """Training pairs of each item, float32 [n_given_users, n_items]."""
+        return self._counts.expand(len(users), -1)
 
 
 def recipe(name: str, data_name: str, epochs: int | None = None) -> Recipe:
@@ -133,6 +146,8 @@ def main() -> None:
     print(f"{options.data_name}: {len(data.train):,} training pairs; {options.device}, {options.jobs} at a time")
     print("| backbone | Recall@20 | NDCG@20 | published | validation | s an epoch | s in all | parameters |")
     print("|---|---|---|---|---|---|---|---|")
+    plain = evaluate(Popularity(data), data.test, data.train, ks=(20,)).mean()
+    print(f"| popularity | {plain['recall@20']:.4f} | {plain['ndcg@20']:.4f} | | | | | |")
     for name in names:
         rows = [found[name, seed] for seed in range(options.seeds)]
         mean = {key: float(np.nanmean([r[key] for r in rows])) for key in rows[0]}

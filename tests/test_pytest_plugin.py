@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from auditkit import pytest_plugin
 from auditkit.contracts import Recipe, Recommender
 from auditkit.data.dataset import Dataset, Ints
 from auditkit.deletion import DeletionRequest
@@ -29,6 +30,14 @@ STRICT = "[pytest]\naddopts = --import-mode=importlib --strict-markers --strict-
 GREEN: Methods = (("sisa", "PASS", 0.02, 0.03, 0.01),)
 RED: Methods = (("no-op", "FAIL", 0.99, 0.98, 0.97),)
 DOUBTFUL: Methods = (("row-reinit", "INCONCLUSIVE", 0.08, 0.06, -0.004),)
+
+
+@pytest.fixture(autouse=True)
+def outside_of_a_test() -> Iterator[None]:
+    """What is asserted here is not noted in the summary of this suite, where the plug-in may be loaded too."""
+    token = pytest_plugin._running.set(None)
+    yield
+    pytest_plugin._running.reset(token)
 
 
 @pytest.fixture
@@ -261,7 +270,7 @@ def test_an_audit_that_is_not_described_is_an_error(
 
 
 def test_objects_are_audited_once_and_not_confused(
-    pytester: pytest.Pytester, tiny: Dataset, tiny_request: DeletionRequest, tiny_recipe: Recipe
+    pytester: pytest.Pytester, alone: None, tiny: Dataset, tiny_request: DeletionRequest, tiny_recipe: Recipe
 ) -> None:
     config = pytester.parseconfig("-p", "auditkit.pytest_plugin", "--auditkit-profile=quick", "--auditkit-store=kept")
     audit = ForgettingAudit(config)
