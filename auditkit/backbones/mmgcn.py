@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from auditkit.backbones.graph import Propagation, row_normalised
-from auditkit.backbones.layers import Dense, bpr, drawn, drawn_together, triple_squares, unit_rows, weighted_mean
+from auditkit.backbones.layers import (
+    Dense,
+    bpr,
+    drawn,
+    drawn_together,
+    member_sizes,
+    triple_squares,
+    unit_rows,
+    weighted_mean,
+)
 from auditkit.backbones.multimodal import MultimodalBackbone
 from auditkit.data.dataset import Dataset
 from auditkit.errors import ConfigurationError
@@ -193,7 +202,7 @@ class MMGCN(MultimodalBackbone):
         layer = self._layer(modality, self.config.layers - 1)
 
         def at(rows: Tensor, *tables: Tensor) -> Tensor:
-            sizes = torch.bincount(rows // (len(tables[0]) // self.members), minlength=self.members).tolist()
+            sizes = member_sizes(rows, len(tables[0]), self.members)
             mean, own, ids = (table.index_select(0, rows) for table in tables)
             made: Tensor = layer(layer.near(mean, sizes), own, ids, sizes)
             return made

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auditkit.backbones.layers import Dense, bpr, drawn, embedding_norms
+from auditkit.backbones.layers import Dense, bpr, drawn, embedding_norms, member_sizes
 from auditkit.backbones.multimodal import MultimodalBackbone
 from auditkit.data.dataset import Dataset
 from auditkit.errors import ConfigurationError
@@ -106,9 +106,7 @@ class VBPR(MultimodalBackbone):
     def _item_vectors(self, items: Tensor) -> Tensor:
         """Served vectors of `items` (int64 [n], in any order), float [n, 2 * factors]; each item is projected once."""
         rows, places = torch.unique(items, return_inverse=True)
-        sizes = None
-        if self.members > 1:
-            sizes = torch.bincount(rows // (self.n_items // self.members), minlength=self.members).tolist()
+        sizes = member_sizes(rows, self.n_items, self.members)
         content = self.projection(self._raw(rows), sizes).index_select(0, places)
         return torch.cat([self.item_table.index_select(0, items), content], dim=1)
 
