@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from auditkit.errors import AuditkitError, ConfigurationError
 from auditkit.requests import Names, read_request
+from auditkit.toml_files import in_words, read_toml
 
 if TYPE_CHECKING:
     from auditkit.contracts import Access, Recommender
@@ -109,15 +109,6 @@ class AuditConfig(_Table):
     folder: Path = Field(Path(), exclude=True, description="where relative paths start")
 
 
-def _said(error: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{place}: unknown key; remove it or see `auditkit init` for the keys there are"
-    if error["type"] == "missing":
-        return f"{place}: missing; see `auditkit init` for an example"
-    return f"{place}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
-
-
 def parse(tables: Mapping[str, Any], folder: Path = Path()) -> AuditConfig:
     """Check tables as read from TOML.
 
@@ -127,7 +118,7 @@ def parse(tables: Mapping[str, Any], folder: Path = Path()) -> AuditConfig:
     try:
         return AuditConfig.model_validate({**tables, "folder": folder})
     except ValidationError as error:
-        raise ConfigurationError([_said(e) for e in error.errors()]) from None
+        raise ConfigurationError([in_words(e, "auditkit init") for e in error.errors()]) from None
 
 
 def load(path: Path) -> AuditConfig:
@@ -136,13 +127,7 @@ def load(path: Path) -> AuditConfig:
     Raises:
         ConfigurationError: it is absent, is no TOML, or has problems; all of them at once.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}; `auditkit init` writes an example") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
-    return parse(tables, path.parent)
+    return parse(read_toml(path, "`auditkit init` writes an example"), path.parent)
 
 
 def _collect(problems: list[str], error: AuditkitError) -> None:

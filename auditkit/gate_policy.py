@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from auditkit.errors import ConfigurationError
+from auditkit.toml_files import in_words, read_toml
 
 # Strict: a typed `true` is no 1.0.
 Bound = Annotated[float, Field(strict=True)]
@@ -62,13 +62,6 @@ class GatePolicy(BaseModel):
     regression: tuple[Name, ...] = ("depth", "recall@20", "ndcg@20")
 
 
-def _said(error: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{place}: unknown key; remove it or see `auditkit gate --example` for the keys there are"
-    return f"{place}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
-
-
 def parse_policy(tables: Mapping[str, Any], source: str = "policy") -> GatePolicy:
     """Check a policy as read from TOML.
 
@@ -82,21 +75,9 @@ def parse_policy(tables: Mapping[str, Any], source: str = "policy") -> GatePolic
     try:
         return GatePolicy.model_validate(dict(tables))
     except ValidationError as error:
-        raise ConfigurationError([f"{source}: {_said(e)}" for e in error.errors()]) from None
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        ConfigurationError: it cannot be read, or is no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}; name a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+        raise ConfigurationError(
+            [f"{source}: {in_words(e, 'auditkit gate --example')}" for e in error.errors()]
+        ) from None
 
 
 def load_policy(path: Path) -> GatePolicy:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner, Result
 
 from auditkit.commands.gate import attach
@@ -150,7 +151,6 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def action() -> dict[str, Any]:
-    yaml = pytest.importorskip("yaml")
     read: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
     return read
 
@@ -218,7 +218,6 @@ def test_the_actions_audit_hands_verdicts_to_the_gate_and_stops_at_errors(
 
 
 def test_the_hook_runs_a_command_that_exists_on_files_that_init_writes() -> None:
-    yaml = pytest.importorskip("yaml")
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
     assert hook["entry"] == "auditkit check"
     assert run("check", "--help").exit_code == 0

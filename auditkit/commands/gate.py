@@ -77,7 +77,8 @@ def check(files: Annotated[list[Path], typer.Argument(help="audit configurations
 
 def _checked(path: Path) -> str:
     from auditkit.config import parse
-    from auditkit.gate_policy import parse_policy, read_toml
+    from auditkit.gate_policy import parse_policy
+    from auditkit.toml_files import read_toml
 
     tables = read_toml(path)
     if {"recipe", "data"} & tables.keys():

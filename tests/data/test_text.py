@@ -52,7 +52,7 @@ def encoder(tmp_path: Path) -> Path:
     pytest.importorskip("sentence_transformers", reason="the extra auditkit[text] is not installed")
     import torch
 
-    transformers: Any = pytest.importorskip("transformers")
+    transformers: Any = pytest.importorskip("transformers", reason="the extra auditkit[text] is not installed")
     folder = encoder_folder(tmp_path / "encoder")
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     torch.manual_seed(0)
@@ -205,7 +205,7 @@ def test_vectors_are_the_encoders(encoder: Path, monkeypatch: pytest.MonkeyPatch
     assert_array_equal(found.present, [True, False, True, False, True])
     assert not found.values[~found.present].any()
     assert_array_equal(found.values, text_features(texts, encoder).values)
-    transformers: Any = pytest.importorskip("transformers")
+    transformers: Any = pytest.importorskip("transformers", reason="the extra auditkit[text] is not installed")
     model = transformers.BertModel.from_pretrained(encoder, local_files_only=True).eval()
     for text, vector in zip(texts, found.values, strict=True):
         if text.strip():
