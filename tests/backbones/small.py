@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from auditkit.data.dataset import Dataset, Features, Interactions
 
@@ -35,3 +37,11 @@ def gaussian_features(modalities: Sequence[str] = ("image", "text"), seed: int =
             values[3], present[3] = np.nan, False
         features[modality] = Features(values, present)
     return Dataset("random", 7, 9, Interactions.unique(*np.nonzero(mask))[0], features=features)
+
+
+def assert_same_with_gradients(found: Tensor, expected: Tensor, trained: Sequence[Tensor]) -> None:
+    """Two losses are equal, and so are their gradients in all that is trained; to 1e-10."""
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    gradients = zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True)
+    for one, other in gradients:
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)

@@ -14,6 +14,7 @@ from auditkit.data.dataset import Dataset, Interactions
 from auditkit.errors import ConfigurationError
 from auditkit.testing.multimodal import MultimodalTests
 from auditkit.training.stacked import union
+from tests.backbones.small import assert_same_with_gradients
 from tests.backbones.small import exact_features as random_data
 
 SMALL = {"factors": 4, "latent": 5, "routing": 3}
@@ -118,11 +119,7 @@ def test_loss_and_gradients_equal_the_equations(modalities: Sequence[str], routi
     data = random_data(modalities)
     made = model(data, routing=routing, trainable_features=True)
     found, expected = made.loss(*TRIPLES, l2=0.3), loss(made, data, TRIPLES, 0.3)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
-    trained = list(made.trained.values())
-    gradients = zip(torch.autograd.grad(found, trained), torch.autograd.grad(expected, trained), strict=True)
-    for one, other in gradients:
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
+    assert_same_with_gradients(found, expected, list(made.trained.values()))
 
 
 def test_weights_count_triples() -> None:
