@@ -169,6 +169,7 @@ def _folded(record: Record) -> list[_Block]:
     rest = record.reasons[words.FEW :]
     folds = (
         (numbers.counted(len(rest), "further reason"), rest, "reason"),
+        ("Protocol", [f"{label}: {told}" for label, told in words.protocol(record)], "choice"),
         ("What was not shown", record.limits, "limit"),
     )
     return [

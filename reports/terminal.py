@@ -28,6 +28,8 @@ def render(record: Record, console: Console) -> None:
         console.print(_beneath(record))
     if record.controls:
         console.print(_controls(record))
+    console.print(Text("Protocol", "bold"))
+    console.print(_bullets([f"{label}: {told}" for label, told in words.protocol(record)], plain))
     if record.limits:
         console.print(Text("What was not shown", "bold"))
         console.print(_bullets(record.limits, plain))

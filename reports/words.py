@@ -170,6 +170,16 @@ def printable(text: str) -> str:
     return _CONTROL.sub("?", text)
 
 
+def protocol(record: Record) -> list[tuple[str, str]]:
+    """How systems were trained, selected and evaluated: label and text of each choice."""
+    told = record.protocol
+    return [
+        ("Split", told.split), ("Masked", told.masked), ("Model selection", told.selection_metric),
+        ("Selected on", told.selection_split), ("Negatives", told.negatives), ("Epoch", told.epoch),
+        ("L2 term", told.l2),
+    ]  # fmt: skip
+
+
 def ordered(systems: Sequence[SystemEntry]) -> list[SystemEntry]:
     """Systems with the audited ones first, then what they are compared with."""
     return sorted(systems, key=lambda system: ORDER.index(system.role))

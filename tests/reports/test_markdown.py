@@ -43,6 +43,7 @@ def test_verdict_and_reasons_come_first_then_card_controls_and_folded_limits() -
     parts = (
         "## ✘ FAIL: Not forgotten", "**Asked:** Forget 4,000 interactions", "**Found:** 4 systems audited",
         "**Yardstick:** The margin is 0.10", "**Not meant:**", "**Reasons:**", "### Score card", "### Controls",
+        "<details>\n<summary>Protocol</summary>", "Selected on: none; never test",
         "<details>\n<summary>What was not shown</summary>",
     )  # fmt: skip
     places = [text.index(part) for part in parts]
@@ -131,7 +132,7 @@ def test_missing_measurements_are_never_nought() -> None:
     (row,) = [line for line in text.splitlines() if line.startswith("| **given**")]
     assert row == "| **given**<br>audited | not judged" + " | not measured" * 7 + " |"
     assert "No control was run." in text
-    assert "<details>" not in text
+    assert text.count("<details>") == 1, "nothing is folded but the protocol"
 
 
 def test_ends_of_the_scale_are_definitions() -> None:

@@ -35,6 +35,8 @@ def test_verdict_card_controls_and_limits_in_that_order(width: int) -> None:
         "Score card",
         "Beneath the average",
         "Controls of",
+        "Protocol",
+        "Selected on: none; never test",
         "What was not shown",
     ]
     places = [text.index(part) for part in order]
