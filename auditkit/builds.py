@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from auditkit import stored
 from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner
 from auditkit.costs import Cost, measured
 from auditkit.data.dataset import Bools, Dataset, Features, Interactions
@@ -23,23 +19,11 @@ from auditkit.deletion import NOBODY, DeletionRequest, Share
 from auditkit.digests import canonical, digest_of
 from auditkit.errors import StoreError
 from auditkit.record import Role
+from auditkit.sources import source_digest
 from auditkit.store import Store
 
 # Members trained in one call; what is lost when an audit is killed is at most one such group.
 _GROUP = 8
-# Every module whose source decides what training yields, beside the backbone's and the unlearner's own.
-_ENGINE = (
-    "auditkit.architecture",
-    "auditkit.contracts",
-    "auditkit.deletion",
-    "auditkit.data.dataset",
-    "auditkit.backbones.graph",
-    "auditkit.backbones.item_graph",
-    "auditkit.backbones.layers",
-    "auditkit.backbones.multimodal",
-    "auditkit.training",
-)
-
 Progress = Callable[[str, int, int], None]
 
 
@@ -176,39 +160,6 @@ class Workshop:
         return self.request.erase(self.data, ~held)
 
 
-def _files(module_name: str) -> list[Path]:
-    module = importlib.import_module(module_name)
-    own = Path(str(module.__file__))
-    return sorted(own.parent.glob("*.py")) if own.name == "__init__.py" else [own]
-
-
-def _own_source(plugin: type) -> bytes:
-    """The class as written; where it was typed into an interpreter, the compiled bodies of its methods."""
-    try:
-        return inspect.getsource(plugin).encode()
-    except (OSError, TypeError):
-        bodies = [member.__code__ for _, member in sorted(vars(plugin).items()) if inspect.isfunction(member)]
-        return b"|".join(body.co_code + repr((body.co_names, body.co_varnames)).encode() for body in bodies)
-
-
-@cache
-def source_digest(plugin: type) -> str:
-    """SHA-256 of the sources that decide what a plug-in yields: its class line, our unlearners' folder, the engine."""
-    paths = {path for name in _ENGINE for path in _files(name)}
-    for base in plugin.__mro__:
-        source = None if base.__module__ in ("builtins", "__main__") else inspect.getsourcefile(base)
-        if source and not base.__module__.startswith(("torch", "abc", "typing")):
-            paths.add(Path(source))
-        if base.__module__.startswith("auditkit.unlearners"):
-            paths.update(_files("auditkit.unlearners"))
-    state = hashlib.sha256()
-    for path in sorted(paths, key=lambda p: (p.name, str(p))):
-        state.update(path.name.encode() + path.read_bytes())
-    if plugin.__module__ == "__main__":
-        state.update(_own_source(plugin))
-    return state.hexdigest()
-
-
 def missing(systems: Sequence[System], shop: Workshop) -> list[System]:
     """Those whose build is not stored yet, each build once."""
     found: dict[str, System] = {}
@@ -283,13 +234,16 @@ def _train(systems: Sequence[System], shop: Workshop) -> None:
     if alone:
         _warm_up(recipe, shop.device)
     with measured(shop.device, solo=alone) as cost:
-        if recipe.trainer:
-            models = [recipe.trainer.train(data, recipe, device=shop.device, seed=seed) for data, seed in members]
-        else:
-            models = recipe.architecture().fit(members, recipe, device=shop.device)
+        models = _trained(members, recipe, shop.device)
     each = cost().divided(len(models))
     for one, model in zip(builds, models, strict=True):
-        _save(one, model, {}, each, shop)
+        stored.save(shop.store, shop.address(one), model, recipe, recipe.trainer, each, canonical(one))
+
+
+def _trained(members: Sequence[tuple[Dataset, int]], recipe: Recipe, device: str) -> Sequence[Recommender]:
+    if recipe.trainer is None:
+        return recipe.architecture().fit(members, recipe, device=device)
+    return [recipe.train(data, seed, device=device) for data, seed in members]
 
 
 @cache
@@ -317,7 +271,9 @@ def _warm_up(recipe: Recipe, device: str) -> None:
 
 def _unlearn(system: System, one: Unlearn, shop: Workshop) -> None:
     parent, _ = read(one.parent, shop)
-    if not isinstance(parent, Backbone):
+    # What takes any parent serves what the trainer yields, so an output mask is none for it either.
+    own = one.unlearner.trains or (one.unlearner.parents == "any" and _keeper(one.parent) is one.recipe.trainer)
+    if not (isinstance(parent, Backbone) or own):
         raise StoreError(
             f"{system.name}: its parent is no backbone, so {one.unlearner.name} has no weights to start from"
         )
@@ -331,55 +287,23 @@ def _unlearn(system: System, one: Unlearn, shop: Workshop) -> None:
     _warm_up(one.recipe, shop.device)
     rng = np.random.default_rng(one.seed)
     with measured(shop.device, solo=system.timed) as cost:
-        served = one.unlearner.unlearn(parent, task, rng=rng)
-    backbone, own = one.unlearner.dump(served)
-    _save(one, backbone, own, cost(), shop)
+        served = one.unlearner.unlearn(parent, task, rng=rng)  # type: ignore[arg-type]
+    stored.save(shop.store, shop.address(one), served, one.recipe, _keeper(one), cost(), canonical(one))
+
+
+def _keeper(one: Train | Unlearn) -> Unlearner | None:
+    """The method that says how a system is stored: one that takes any parent leaves that to the trainer."""
+    if isinstance(one, Train) or one.unlearner.parents == "any":
+        return one.recipe.trainer
+    return one.unlearner
 
 
 def _untested(data: Dataset) -> Dataset:
     return Dataset(data.name, data.n_users, data.n_items, data.train, data.valid, Interactions.empty(), data.features)
 
 
-def _save(one: Train | Unlearn, model: Backbone, own: Mapping[str, NDArray[Any]], cost: Cost, shop: Workshop) -> None:
-    arrays: dict[str, NDArray[Any]] = {f"weights.{n}": p.detach().cpu().numpy() for n, p in model.named_parameters()}
-    arrays |= {f"own.{name}": array for name, array in own.items()}
-    served = model.data
-    arrays |= {
-        "served.users": served.train.users.astype(np.int32),
-        "served.items": served.train.items.astype(np.int32),
-    }
-    arrays |= {f"served.present.{name}": f.present for name, f in served.features.items()}
-    meta = {
-        "build": canonical(one), "cost": asdict(cost), "backbone": one.recipe.backbone,
-        "config": dict(one.recipe.config), "n_users": served.n_users, "n_items": served.n_items,
-        "features": {n: f.digest for n, f in served.features.items()},
-    }  # fmt: skip
-    shop.store.write(shop.address(one), arrays, meta)
-
-
 def read(one: Build, shop: Workshop) -> tuple[Recommender, Cost | None]:
     """A stored system, as served, with what it cost; systems made elsewhere have no cost."""
     if isinstance(one, Given):
         return shop.given[one.source], None
-    arrays, meta = shop.store.read(shop.address(one))
-    features = {n: Features(shop.data.features[n].values, arrays[f"served.present.{n}"]) for n in meta["features"]}
-    pairs = Interactions(arrays["served.users"], arrays["served.items"])
-    served = Dataset(shop.data.name, meta["n_users"], meta["n_items"], pairs, features=features)
-    model = one.recipe.model(served, seed=0)
-    weights = {name.removeprefix("weights."): a for name, a in arrays.items() if name.startswith("weights.")}
-    _load_weights(model, weights, shop.address(one))
-    model = model.to(shop.device).eval()
-    own = {name.removeprefix("own."): a for name, a in arrays.items() if name.startswith("own.")}
-    loaded = one.unlearner.load(model, own) if isinstance(one, Unlearn) else model
-    return loaded, Cost(**meta["cost"])
-
-
-def _load_weights(model: Backbone, weights: Mapping[str, NDArray[Any]], address: str) -> None:
-    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    if expected != {name: array.shape for name, array in weights.items()}:
-        raise StoreError(
-            f"build {address} does not fit its backbone: expected {expected}; remove the folder and run again"
-        )
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(weights[name]))
+    return stored.load(shop.store, shop.address(one), one.recipe, _keeper(one), shop.data, shop.device)

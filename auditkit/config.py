@@ -62,6 +62,7 @@ class UnlearnerTable(_Table):
     params: dict[str, Any] = {}
     runs: int = Field(1, ge=1)
     label: str = ""
+    steps: int = Field(1, ge=1, description="requests in a row that the units arrive in")
 
 
 class GivenTable(_Table):
@@ -192,7 +193,7 @@ def _methods(config: AuditConfig) -> list[Method]:
     for k, table in enumerate(config.unlearner):
         try:
             unlearner = resolve_options((unlearners()[table.name], table.params, f"unlearner.{k} ({table.name})"))[0]
-            made.append(Method(unlearner, table.runs, table.label))
+            made.append(Method(unlearner, table.runs, table.label, table.steps))
         except (PluginError, ConfigurationError) as error:
             _collect(problems, error)
     if problems:
@@ -297,6 +298,7 @@ fit = {}                    # e.g. { epochs = 60, learning_rate = 0.05 }
 name = "reverse-bpr"
 params = {}                 # e.g. { epochs = 2 }
 runs = 1                    # 3 or more where a request is too small for the spread
+# steps = 4                 # the units arrive in so many requests, one after another; the last system is judged
 
 [[unlearner]]
 name = "gold"

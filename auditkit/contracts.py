@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Flag, auto
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -72,6 +72,12 @@ class Recipe:
         """SHA-256 of the resolved recipe: the procedure."""
         return digest_of("recipe", self)
 
+    def train(self, data: Dataset, seed: int, *, device: str) -> Recommender:
+        """One system of this procedure, trained from scratch on `data`."""
+        if self.trainer is not None:
+            return self.trainer.train(data, self, device=device, seed=seed)
+        return self.architecture().fit([(data, seed)], self, device=device)[0]
+
     def architecture(self) -> type[Backbone]:
         """The backbone class."""
         from auditkit.plugins import backbones
@@ -114,16 +120,31 @@ class Unlearner(ABC):
         name: registered name.
         regimes: the kinds of request it can answer.
         trains: it brings its own training procedure (shards), so Golds of that procedure are its yardstick.
+        parents: what it starts from: a `backbone`, or `any` system whatever its procedure (it does not look into it,
+            and serves what that procedure yields). A method that `trains` starts from what it trained.
         label: `published`, `reconstructed`, `control` or `baseline`, for the report.
     """
 
     name: ClassVar[str]
     regimes: ClassVar[frozenset[Regime]] = frozenset({"interaction", "user", "item"})
     trains: ClassVar[bool] = False
+    parents: ClassVar[Literal["backbone", "any"]] = "backbone"
     label: ClassVar[str] = "baseline"
 
-    def train(self, data: Dataset, recipe: Recipe, *, device: str, seed: int) -> Backbone:
-        """Train a system of this procedure on `data`. Default: plain; sharded methods override it."""
+    def refuses(self, recipe: Recipe, request: DeletionRequest) -> str | None:
+        """Why this method cannot answer `request` for systems of `recipe`, in words; None where it can.
+
+        Beyond `regimes`, which are checked first: a backbone without gradients, a request that means nothing there.
+        Asked before anything is built. Default: it can.
+        """
+        return None
+
+    def train(self, data: Dataset, recipe: Recipe, *, device: str, seed: int) -> Recommender:
+        """Train a system of this procedure on `data`. Default: plain; sharded methods override it.
+
+        Work that could run on machines of its own (a shard) is wrapped in `auditkit.costs.piece()` each, so that the
+        ledger can tell total work from the slowest piece.
+        """
         return recipe.architecture().fit([(data, seed)], recipe, device=device)[0]
 
     @abstractmethod
@@ -132,20 +153,20 @@ class Unlearner(ABC):
 
         Returns:
             What would be served from now on: a `Backbone` (usually `model.on(task.retain)`), or another recommender
-            for which `dump` and `load` are overridden.
+            for which `dump` and `load` are overridden and whose attribute `backbones` says what lies beneath.
         """
 
-    def dump(self, served: Recommender) -> tuple[Backbone, dict[str, Floats | Ints]]:
-        """What the store keeps of `served`: a backbone, and arrays of this method's own."""
+    def dump(self, served: Recommender) -> tuple[tuple[Backbone, ...], dict[str, Floats | Ints]]:
+        """What the store keeps of `served`: the backbones in it, one or more, and arrays of this method's own."""
         if not isinstance(served, Backbone):
             raise NotApplicableError(
                 f"{self.name} serves a {type(served).__name__}; override dump and load to say how it is stored"
             )
-        return served, {}
+        return (served,), {}
 
-    def load(self, backbone: Backbone, arrays: Mapping[str, Floats | Ints]) -> Recommender:
+    def load(self, backbones: Sequence[Backbone], arrays: Mapping[str, Floats | Ints]) -> Recommender:
         """The inverse of `dump`."""
-        return backbone
+        return backbones[0]
 
 
 class Access(Flag):

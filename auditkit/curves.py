@@ -6,8 +6,10 @@ import numpy as np
 from scipy.special import expit
 
 from auditkit.data.dataset import Bools, Floats
+from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
-from auditkit.flow import Outcome
+from auditkit.findings import Yardstick, read_system
+from auditkit.flow import Audited, Outcome
 from auditkit.probes import Pairs
 from auditkit.record import Curves, Histogram, RankShift, RocCurve, Rung
 from auditkit.statistics.intervals import t_quantile
@@ -56,6 +58,7 @@ def rungs(outcome: Outcome) -> list[Rung]:
             for k, d in enumerate(doses)
         ]
     for audited in outcome.audited:
+        found += _steps(audited, yardstick)
         if audited.primary is not None:
             low, high = audited.primary.level.bounds(outcome.plan.rules.alpha)
             found.append(
@@ -68,6 +71,26 @@ def rungs(outcome: Outcome) -> list[Rung]:
                     high=high,
                 )
             )
+    return found
+
+
+def _steps(audited: Audited, yardstick: Yardstick) -> list[Rung]:
+    """The systems that a chain of requests went through, beside the dose that each was still entitled to."""
+    found = []
+    for k, system in enumerate(audited.along.systems):
+        try:
+            judged = read_system(yardstick, audited.along.take([k]))
+        except NotApplicableError:
+            continue
+        held = audited.along.held[k][judged.units]
+        scale = yardstick.scale(yardstick.scores.level, judged.units)
+        low, high = judged.level.bounds(yardstick.rules.alpha)
+        found.append(
+            Rung(
+                name=system.name, role="step", dose_true=scale.effective(held.astype(np.float64)),
+                dose_units=float(held.mean()), dose_read=judged.level.value, low=low, high=high,
+            )
+        )  # fmt: skip
     return found
 
 

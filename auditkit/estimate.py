@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from auditkit.builds import System, Train, Unlearn, Workshop, missing
 from auditkit.contracts import Recipe
-from auditkit.plan import Plan, audited_systems, background_systems
+from auditkit.plan import Plan, audited_systems, background_systems, earlier_steps, plain_golds
 from auditkit.store import Store
 
 
@@ -30,7 +30,9 @@ class Foreseen:
 def foresee(plan: Plan, store: Store) -> list[Foreseen]:
     """Every system of the audit with an estimate, from what the store knows or one timed epoch; builds nothing."""
     shop = Workshop(plan.data, plan.request, store, plan.settings.device, plan.given)
-    systems = [*background_systems(plan), *(s for runs in audited_systems(plan).values() for s in runs)]
+    audited = [s for runs in audited_systems(plan).values() for s in runs]
+    chained = [step for system in audited for step in earlier_steps(system)]
+    systems = [*background_systems(plan), *plain_golds(plan), *chained, *audited]
     absent = {shop.address(s.build) for s in missing(systems, shop)}
     known = _known_seconds(systems, shop)
     training = known.get("train")

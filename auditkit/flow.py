@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from auditkit.builds import Progress, System, Workshop, build, make
@@ -17,7 +18,7 @@ from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case, Evidence, fix_points, make_case, observe
 from auditkit.findings import Judged, Yardstick, attempt, blank_finding, calibrate
 from auditkit.judge import Ruling, rule
-from auditkit.plan import Plan, audited_systems, background_systems
+from auditkit.plan import Plan, audited_systems, background_systems, earlier_steps, plain_golds
 from auditkit.record import Control, Finding, Record, Settle
 from auditkit.resolution import power_at_half, settle
 from auditkit.serving import Serving, inspect_serving, served_finding
@@ -50,10 +51,20 @@ class Observations:
 
 @dataclass(frozen=True, eq=False)
 class Audited:
-    """One method under test with everything found of it; `tests` are of its units, None without a primary reading."""
+    """One method under test with everything found of it.
+
+    Attributes:
+        method: its name.
+        systems: one per run.
+        observed: of the systems, and of those that a chain of requests went through before.
+        along: evidence of these earlier systems; empty where the request came at once.
+        findings, primary, ruling: what was concluded; `primary` None without a primary reading.
+        tests: of its units, None without a primary reading.
+    """
 
     method: str
     systems: tuple[System, ...]
+    along: Evidence
     observed: Observations
     findings: list[Finding]
     primary: Judged | None
@@ -86,13 +97,19 @@ class Bench:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """All that an audit found, before it is written as a Record."""
+    """All that an audit found, before it is written as a Record; `plain` is None where the procedure is plain."""
 
     plan: Plan
     case: Case
     background: Observations
     bench: Bench
     audited: list[Audited]
+    plain: Observations | None = None
+
+    @property
+    def plain_golds(self) -> Observations:
+        """What utility and speedup are measured against: the plain Golds, which are the background's if it is plain."""
+        return self.background if self.plain is None else self.plain
 
     def units(self) -> pd.DataFrame:
         """The per-unit table."""
@@ -104,7 +121,7 @@ class Outcome:
 
 def _observe(
     systems: Sequence[System],
-    questions: dict[Probe, pd.DataFrame],
+    questions: Mapping[Probe, pd.DataFrame],
     case: Case,
     shop: Workshop,
     plan: Plan,
@@ -155,11 +172,14 @@ def _judge(
     bench: Bench,
 ) -> Audited:
     findings, primary = list(bench.refusals.values()), None
-    judged_part = observed.evidence.of_split("judge")
+    final = [k for k, s in enumerate(observed.evidence.systems) if s in systems]
+    along = np.setdiff1d(np.arange(len(observed.evidence.systems)), final)
+    evidence = observed.evidence.take(final)
+    judged_part = evidence.of_split("judge")
     for attack, yardstick in bench.yardsticks.items():
         found, judged = attempt(attack, yardstick, judged_part, plan.rules)
         if judged is not None:
-            bound = epsilon_low(yardstick, judged, observed.evidence, bench.tuned, seed=plan.settings.seed)
+            bound = epsilon_low(yardstick, judged, evidence, bench.tuned, seed=plan.settings.seed)
             found = found.model_copy(update={"epsilon_low": bound})
         findings.append(found)
         primary = judged if found.primary else primary
@@ -171,7 +191,8 @@ def _judge(
         settled_by = settle(bench.primary, len(systems))
     ruling = rule(findings, primary, bench.primary, plan.rules, len(systems), bench.broken, direct, settled_by)
     tests = unit_tests(bench.primary, primary) if bench.primary is not None and primary is not None else None
-    return Audited(method, tuple(systems), observed, findings, primary, tests, ruling)
+    earlier = observed.evidence.take(along).of_split("judge")
+    return Audited(method, tuple(systems), earlier, observed, findings, primary, tests, ruling)
 
 
 def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
@@ -184,13 +205,16 @@ def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
     shop = Workshop(plan.data, plan.request, store, settings.device, plan.given)
     questions = fix_points([probe for attack in plan.battery for probe in attack.probes], case, seed=settings.seed)
     background = _observe(background_systems(plan), questions, case, shop, plan, progress)
+    golds = plain_golds(plan)
+    plain = _observe(golds, {}, case, shop, plan, progress) if golds else None
     bench = _calibrate(plan, case, background.evidence)
     progress(announcement(plan, bench.primary), 1, 1)
     audited = []
     for method, systems in audited_systems(plan).items():
-        observed = _observe(systems, questions, case, shop, plan, progress)
+        chained = [step for system in systems for step in earlier_steps(system)]
+        observed = _observe([*chained, *systems], questions, case, shop, plan, progress)
         audited.append(_judge(method, systems, observed, plan, bench))
-    return Outcome(plan, case, background, bench, audited)
+    return Outcome(plan, case, background, bench, audited, plain)
 
 
 def announcement(plan: Plan, primary: Yardstick | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
 
 from auditkit.builds import Given, System, Train, Unlearn
 from auditkit.contracts import Access, Attack, Recipe, Recommender, Unlearner
@@ -13,12 +12,19 @@ from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Share
 from auditkit.digests import canonical, digest_of
 from auditkit.errors import ConfigurationError
 from auditkit.findings import Rules
+from auditkit.plan_checks import (
+    Profile as Profile,
+)
+from auditkit.plan_checks import (
+    given_problems,
+    method_problems,
+    primary_problems,
+    request_problems,
+    setting_problems,
+)
 from auditkit.plugins import attacks
 from auditkit.protocol import Masked, Protocol
 from auditkit.record import Role
-from auditkit.splitting import tune_clusters
-
-Profile = Literal["quick", "standard", "certify"]
 
 # Golds and references per profile; margins per regime are what a true Gold attains with them in nine of ten audits.
 # That of modality requests is borrowed from items and not calibrated: such audits end INCONCLUSIVE by rule.
@@ -45,11 +51,14 @@ class Method:
         unlearner: with its hyper-parameters.
         runs: how often it is run from the original, each with its own seed.
         label: what the report calls it; unique within an audit.
+        steps: in how many requests the units arrive, one after another in their order; each starts from what the one
+            before left. The last system is judged, those before it are read along the way, the cost is the sum.
     """
 
     unlearner: Unlearner
     runs: int = 1
     label: str = ""
+    steps: int = 1
 
     @property
     def name(self) -> str:
@@ -125,8 +134,8 @@ class Plan:
         """Of everything that must be fixed before an unlearned system is probed."""
         return digest_of(
             self.data.digest, self.request.digest, self.recipe, canonical(self.settings), canonical(self.rules),
-            [[m.name, m.runs, canonical(m.unlearner)] for m in self.methods], [canonical(a) for a in self.battery],
-            sorted(self.given),
+            [[m.name, m.runs, m.steps, canonical(m.unlearner)] for m in self.methods],
+            [canonical(a) for a in self.battery], sorted(self.given),
         )  # fmt: skip
 
 
@@ -149,23 +158,13 @@ def make_plan(
     """  # fmt: skip
     settings, given = settings or Settings(), dict(given or {})
     chosen = tuple(m if isinstance(m, Method) else Method(m) for m in methods)
-    problems = [*_setting_problems(settings), *_method_problems(chosen, given, request, data)]
-    try:
-        tune_clusters(request, settings.tune, settings.seed)
-    except ConfigurationError as error:
-        problems += error.problems
     primary = settings.primary or PRIMARY[request.regime]
-    if primary not in attacks():
-        problems.append(f"primary must be one of {', '.join(attacks())}, got {primary!r}")
-    elif request.regime not in attacks()[primary].primary_for and settings.primary:
-        fitting = [n for n in attacks() if request.regime in attacks()[n].primary_for]
-        problems.append(f"primary {primary!r} cannot judge {request.regime} requests; choose {', '.join(fitting)}")
-    if request.regime == "modality" and not recipe.architecture().needs_features:
-        problems.append(f"a modality request needs a backbone that reads features; {recipe.backbone!r} reads none")
-    absent = [m for m in request.modalities if m not in data.modalities]
-    if absent:
-        known = ", ".join(data.modalities) or "none"
-        problems.append(f"request.modalities: {', '.join(absent)} not in {data.name!r}, which has: {known}")
+    recipe = _with_trainer(recipe, chosen)
+    problems = [
+        *setting_problems(settings, request), *primary_problems(settings.primary, primary, request.regime),
+        *given_problems(chosen, given, data), *method_problems(chosen, recipe, request),
+        *request_problems(request, recipe, data),
+    ]  # fmt: skip
     if problems:
         raise ConfigurationError(problems)
     request.check(data)
@@ -176,6 +175,12 @@ def make_plan(
     )  # fmt: skip
     ordered = sorted(battery or _default_battery(), key=lambda a: a.name != primary)
     return Plan(data, request, recipe, chosen, settings, rules, tuple(ordered), given, split)
+
+
+def _with_trainer(recipe: Recipe, methods: Sequence[Method]) -> Recipe:
+    """The procedure under audit: that of the method which brings its own, else the recipe as it is."""
+    trainers = [m.unlearner for m in methods if m.unlearner.trains]
+    return replace(recipe, trainer=trainers[0]) if trainers and recipe.trainer is None else recipe
 
 
 def _default_battery() -> list[Attack]:
@@ -191,53 +196,6 @@ def _filled(settings: Settings, regime: str) -> Settings:
         references=references if settings.references is None else settings.references,
         margin=margin if settings.margin is None else settings.margin,
     )
-
-
-def _setting_problems(settings: Settings) -> list[str]:
-    found = []
-    if settings.profile not in get_args(Profile):
-        found.append(f"profile must be one of {', '.join(get_args(Profile))}, got {settings.profile!r}")
-    if settings.golds is not None and settings.golds < 2:
-        found.append(f"golds must be 2 or more (their scatter is the yardstick), got {settings.golds}")
-    if settings.references is not None and (settings.references < 4 or settings.references % 2):
-        found.append(f"references must be an even number of 4 or more (complementary pairs), got {settings.references}")
-    if settings.originals < 1:
-        found.append(f"originals must be 1 or more, got {settings.originals}")
-    if settings.margin is not None and not 0 < settings.margin < 1:
-        found.append(f"margin must be in (0, 1), got {settings.margin}")
-    if not 0 < settings.alpha < 0.5:
-        found.append(f"alpha must be in (0, 0.5), got {settings.alpha}")
-    if not 0 <= settings.min_power < 1:
-        found.append(f"min_power must be in [0, 1) (a probability; 0 asks for none), got {settings.min_power}")
-    if settings.seed < 0:
-        found.append(f"seed must be 0 or more, got {settings.seed}")
-    return found
-
-
-def _method_problems(
-    methods: Sequence[Method], given: Mapping[str, Recommender], request: DeletionRequest, data: Dataset
-) -> list[str]:
-    found = []
-    if not methods and not given:
-        found.append("there is nothing to audit: name at least one unlearner or given system")
-    names = [m.name for m in methods] + list(given)
-    found += [
-        f"two systems are called {name!r}; give one of them a label"
-        for name in sorted({n for n in names if names.count(n) > 1})
-    ]
-    for method in methods:
-        if method.runs < 1:
-            found.append(f"unlearner {method.name!r}: runs must be 1 or more, got {method.runs}")
-        if request.regime not in method.unlearner.regimes:
-            able = ", ".join(sorted(method.unlearner.regimes))
-            found.append(f"unlearner {method.name!r} cannot answer {request.regime} requests, only: {able}")
-    for name, model in given.items():
-        if (model.n_users, model.n_items) != (data.n_users, data.n_items):
-            found.append(
-                f"given system {name!r} scores {model.n_users} users x {model.n_items} items, the data set has "
-                f"{data.n_users} x {data.n_items}; ids must mean the same"
-            )
-    return found
 
 
 def seed_of(plan_seed: int, role: str, index: int) -> int:
@@ -261,13 +219,16 @@ def background_systems(plan: Plan) -> list[System]:
     def trained(role: Role, index: int, erased: Share, *, timed: bool = False) -> System:
         return System(f"{role}-{index + 1}", role, Train(plan.recipe, erased, seed_of(seed, role, index)), role, timed)
 
+    # What training itself costs is asked of procedures that are not plain; else it is Gold's own time.
+    sharded = plan.recipe.trainer is not None
+
     def control(method: str, erased: Share) -> System:
         return System(method, "control", Train(plan.recipe, erased, seed_of(seed, method, 0)), method)
 
     golds, references = s.golds or 0, s.references or 0
     half = Share(0.0, 0.5, seed_of(seed, "half share", 0))
     return [
-        *(trained("original", k, NOBODY) for k in range(s.originals)),
+        *(trained("original", k, NOBODY, timed=sharded and k == 0) for k in range(s.originals)),
         *(trained("gold", k, EVERYBODY, timed=k < TIMED_GOLDS) for k in range(golds)),
         *(trained("reference", k, share) for k, share in enumerate(reference_shares(references, seed))),
         control("control gold", EVERYBODY),
@@ -275,21 +236,56 @@ def background_systems(plan: Plan) -> list[System]:
     ]
 
 
+def plain_golds(plan: Plan) -> list[System]:
+    """Golds of the plain recipe, the yardstick of utility and speedup where the procedure under audit is not plain.
+
+    They have the seeds of the Golds of a plain audit. Empty where the procedure is plain: its Golds are these.
+    """
+    if plan.recipe.trainer is None:
+        return []
+    recipe, seed = replace(plan.recipe, trainer=None), plan.settings.seed
+    return [
+        System(
+            f"plain gold-{k + 1}", "gold", Train(recipe, EVERYBODY, seed_of(seed, "gold", k)), "gold", k < TIMED_GOLDS
+        )
+        for k in range(plan.settings.golds or 0)
+    ]
+
+
 def audited_systems(plan: Plan) -> dict[str, list[System]]:
     """The systems under test by method name, one per run; each run starts from the first original."""
-    seed = plan.settings.seed
-    parent = Train(plan.recipe, NOBODY, seed_of(seed, "original", 0))
+    parent = Train(plan.recipe, NOBODY, seed_of(plan.settings.seed, "original", 0))
     found: dict[str, list[System]] = {}
     for method in plan.methods:
-        runs = range(method.runs)
+        names = [method.name] if method.runs == 1 else [f"{method.name} run {k + 1}" for k in range(method.runs)]
         found[method.name] = [
-            System(
-                method.name if method.runs == 1 else f"{method.name} run {k + 1}", "unlearned",
-                Unlearn(parent, method.unlearner, EVERYBODY, seed_of(seed, f"unlearn {method.name}", k)),
-                method.unlearner.name, timed=True,
-            )
-            for k in runs
-        ]  # fmt: skip
+            System(name, "unlearned", _chain(plan, method, parent, k), method.unlearner.name, timed=True)
+            for k, name in enumerate(names)
+        ]
     for name in plan.given:
         found[name] = [System(name, "unlearned", Given(name, digest_of("given", name), EVERYBODY), "given")]
     return found
+
+
+def _chain(plan: Plan, method: Method, parent: Train, run: int) -> Unlearn:
+    """One run: the whole request at once, or its steps, each from what the step before left."""
+    seed, first = plan.settings.seed, f"unlearn {method.name}"
+    if method.steps == 1:
+        return Unlearn(parent, method.unlearner, EVERYBODY, seed_of(seed, first, run))
+    made: Train | Unlearn = parent
+    for step in range(method.steps):
+        share = Share(step / method.steps, (step + 1) / method.steps)
+        made = Unlearn(made, method.unlearner, share, seed_of(seed, f"{first} step {step}", run))
+    assert isinstance(made, Unlearn)
+    return made
+
+
+def earlier_steps(system: System) -> list[System]:
+    """The systems that a chain of requests went through before its last, first step first; none of a single request."""
+    found: list[System] = []
+    one = system.build.parent if isinstance(system.build, Unlearn) else None
+    while isinstance(one, Unlearn):
+        found.insert(0, System("", "unlearned", one, system.method, timed=True))
+        one = one.parent
+    n = len(found) + 1
+    return [replace(s, name=f"{system.name} after {k + 1} of {n}") for k, s in enumerate(found)]

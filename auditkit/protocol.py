@@ -8,6 +8,7 @@ from typing import Literal
 
 from auditkit.contracts import Recipe
 from auditkit.data.dataset import Dataset, Interactions
+from auditkit.digests import canonical
 
 Masked = Literal["train+valid", "train"]
 
@@ -44,7 +45,7 @@ class Protocol:
         return [data.train, data.valid] if self.masked == "train+valid" else [data.train]
 
     def words(self) -> dict[str, str]:
-        """Field -> text for the report: split, masked, selection_metric, selection_split, negatives, epoch, l2."""
+        """Field of the report's protocol -> text."""
         fit, closed = self.recipe.fit, self.recipe.fit.engine == "closed-form"
         selected = fit.patience is not None and not closed
         stopping = f"Recall@20 every {fit.every} epochs, patience {fit.patience}"
@@ -57,4 +58,12 @@ class Protocol:
             "negatives": "not applicable" if closed else _POOLS[fit.negatives],
             "epoch": "not applicable" if closed else _EPOCHS[fit.sampler],
             "l2": f"{self.recipe.architecture().l2_form}, weight {fit.l2:g}",
+            "procedure": self._procedure(),
         }
+
+    def _procedure(self) -> str:
+        trainer = self.recipe.trainer
+        if trainer is None:
+            return "plain: one model on all pairs"
+        options = ", ".join(f"{name} {value}" for name, value in canonical(trainer).items() if name != "name")
+        return f"trained by {trainer.name} ({options}); Golds and references alike"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from auditkit.errors import DataError
 
 # The second number counts additions that have defaults: reports of a lower one can still be read.
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 SCHEMA_ID = f"urn:auditkit:report:{SCHEMA_VERSION}"
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
@@ -59,10 +59,15 @@ class CostEntry(_Part):
     peak_bytes: int | None = Field(None, description="peak resident memory above the start, bytes")
     machine: str = ""
     solo: bool = Field(False, description="it had the machine to itself")
+    requests: int = Field(1, description="deletion requests in a row that were answered; `unlearn_s` is their mean")
+    total_s: float | None = Field(None, description="wall seconds of all requests together, or of the training")
+    n_pieces: int = Field(0, description="parts that could each run on a machine of its own (shards); 0 = one work")
+    slowest_piece_s: float | None = Field(None, description="wall seconds of the slowest part; never the method's time")
+    mean_piece_s: float | None = Field(None, description="wall seconds of a part on average")
 
 
 class Speedup(Estimate):
-    """Gold's training time over the method's time per request."""
+    """The plain Gold's training time over the method's time per request, the work of all its parts together."""
 
     break_even_requests: float | None = Field(None, description="requests after which a costlier training pays off")
 
@@ -299,6 +304,7 @@ class Protocol(_Part):
     negatives: str
     epoch: str
     l2: str
+    procedure: str = Field("plain", description="how systems are trained: plainly, or by a method in its own way")
 
 
 class UnitsFile(_Part):

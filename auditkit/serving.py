@@ -32,17 +32,18 @@ class Serving:
 
 
 def inspect_serving(model: Recommender, case: Case) -> Serving:
-    """Look for forgotten pairs in the data a backbone is served over, beneath an output mask too."""
-    beneath = model if isinstance(model, Backbone) else getattr(model, "backbone", None)
+    """Look for forgotten pairs in the data that backbones are served over, beneath a mask and in every shard too."""
+    beneath = (model,) if isinstance(model, Backbone) else getattr(model, "backbones", ())
     forget, request = case.request.forget_set(case.data), case.request
-    if not isinstance(beneath, Backbone):
+    if not beneath or not all(isinstance(part, Backbone) for part in beneath):
         return Serving(False, False, 0, len(forget))
-    codes = beneath.data.train.codes(case.data.n_items)
+    codes = np.concatenate([part.data.train.codes(case.data.n_items) for part in beneath])
     left = int(np.isin(forget.codes(case.data.n_items), codes).sum())
-    withdrawn = [beneath.data.features[m].present for m in request.modalities] if beneath.needs_features else []
-    left += sum(int(present[request.items].sum()) for present in withdrawn)
-    total = len(forget) + len(withdrawn) * request.n_units
-    return Serving(True, any(True for _ in beneath.buffers()), left, total, bool(withdrawn))
+    reads = [part for part in beneath if part.needs_features]
+    present = [np.any([part.data.features[m].present for part in reads], 0) for m in request.modalities if reads]
+    left += sum(int(served[request.items].sum()) for served in present)
+    total = len(forget) + len(present) * request.n_units
+    return Serving(True, any(True for part in beneath for _ in part.buffers()), left, total, bool(present))
 
 
 def served_finding(runs: Sequence[Serving]) -> Finding:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from auditkit.bills import cost_entry, speedup
 from auditkit.builds import System, Unlearn, Workshop
 from auditkit.curves import curves, rungs
 from auditkit.deciles import deciles
@@ -23,7 +24,6 @@ from auditkit.plan import Plan
 from auditkit.record import (
     EXIT_CODES,
     BackboneEntry,
-    CostEntry,
     DatasetEntry,
     Environment,
     Estimate,
@@ -32,7 +32,6 @@ from auditkit.record import (
     Record,
     RequestEntry,
     Role,
-    Speedup,
     SystemEntry,
     UtilityEstimate,
     worst,
@@ -40,7 +39,7 @@ from auditkit.record import (
 from auditkit.resolution import power_at_half
 from auditkit.retained import retained
 from auditkit.statistics.dose import standard_error
-from auditkit.statistics.intervals import ratio_interval, t_quantile
+from auditkit.statistics.intervals import t_quantile
 from auditkit.store import Store
 from auditkit.unit_table import summarise_units
 
@@ -169,7 +168,7 @@ def _entry(
     return {
         "name": name, "role": role, "method": systems[0].method, "seeds": [getattr(b, "seed", 0) for b in builds],
         "procedure": systems[0].procedure, "digests": [shop.address(b) for b in builds],
-        "utility": _utility(systems, observed, outcome), "cost": _cost(systems, observed),
+        "utility": _utility(systems, observed, outcome), "cost": cost_entry(systems, observed.costs),
     }  # fmt: skip
 
 
@@ -180,6 +179,10 @@ def _systems(outcome: Outcome) -> list[SystemEntry]:
     for name, role in roles:
         members = [s for s in background.evidence.systems if s.role == role]
         entries.append(SystemEntry(**_entry(name, role, members, background, outcome)))
+    if outcome.plain is not None:
+        entries.append(
+            SystemEntry(**_entry("plain Golds", "gold", outcome.plain.evidence.systems, outcome.plain, outcome))
+        )
     return entries
 
 
@@ -198,7 +201,7 @@ def _audited_entry(found: Audited, outcome: Outcome) -> SystemEntry:
         **_entry(found.method, "unlearned", found.systems, found.observed, outcome),
         label=unlearner.label if unlearner else "given", parameters=parameters, verdict=found.ruling.verdict,
         reasons=found.ruling.reasons, depth=found.ruling.depth, findings=found.findings,
-        speedup_vs_gold=_speedup(found, outcome), **shown, **_beneath(found, outcome.bench.primary),
+        speedup_vs_gold=speedup(found, outcome), **shown, **_beneath(found, outcome.bench.primary),
     )  # fmt: skip
 
 
@@ -219,14 +222,14 @@ def _per_run(systems: Sequence[System], observed: Observations) -> dict[str, lis
 
 def _utility(systems: Sequence[System], observed: Observations, outcome: Outcome) -> dict[str, UtilityEstimate]:
     """Means over runs; intervals and differences over training seeds, from the scatter of the Golds."""
-    golds = [s for s in outcome.background.evidence.systems if s.role == "gold"]
-    yardstick = _per_run(golds, outcome.background)
+    plain = outcome.plain_golds
+    yardstick = _per_run([s for s in plain.evidence.systems if s.role == "gold"], plain)
     found = {}
     for name, values in _per_run(systems, observed).items():
         theirs, mine = np.array(yardstick[name]), np.array(values)
         sd = max(float(theirs.std(ddof=1)), 1e-12)
         delta = Estimate(note="the Golds themselves")
-        if systems[0].role != "gold":
+        if observed is not plain or systems[0].role != "gold":
             error, degrees = standard_error(sd, len(theirs), mine)
             half, difference = t_quantile(degrees, 0.95) * error, float(mine.mean() - theirs.mean())
             delta = Estimate(
@@ -240,35 +243,3 @@ def _utility(systems: Sequence[System], observed: Observations, outcome: Outcome
             method="mean over runs; t interval with the Golds' seed scatter", delta_vs_gold=delta,
         )  # fmt: skip
     return found
-
-
-def _cost(systems: Sequence[System], observed: Observations) -> CostEntry:
-    costs = [observed.costs[s.name] for s in systems if s.name in observed.costs]
-    # Solo costs are comparable, so they stand for the entry wherever there are any.
-    chosen = [c for c in costs if c.solo] or costs
-    if not chosen:
-        return CostEntry()
-    wall = float(np.mean([c.wall_s for c in chosen]))
-    unlearned = systems[0].role == "unlearned"
-    return CostEntry(
-        train_s=None if unlearned else wall, unlearn_s=wall if unlearned else None, machine=chosen[0].machine,
-        cpu_s=float(np.mean([c.cpu_s for c in chosen])), peak_bytes=max(c.peak_bytes for c in chosen),
-        solo=all(c.solo for c in chosen),
-    )  # fmt: skip
-
-
-def _speedup(found: Audited, outcome: Outcome) -> Speedup:
-    golds = [outcome.background.costs[s.name] for s in outcome.background.evidence.systems if s.role == "gold"]
-    mine = [found.observed.costs[s.name] for s in found.systems if s.name in found.observed.costs]
-    solo = [c for c in golds if c.solo]
-    if not mine:
-        return Speedup(note="made elsewhere: its cost is not known")
-    if not solo or not all(c.solo for c in mine):
-        return Speedup(note="Golds or the method were not built alone on the machine, so their times cannot be divided")
-    if {c.machine for c in solo} != {c.machine for c in mine}:
-        return Speedup(note="Golds and the method were built on different machines")
-    ratio = ratio_interval([c.wall_s for c in solo], [c.wall_s for c in mine], 0.95)
-    return Speedup(
-        value=ratio.value, low=ratio.low, high=ratio.high, confidence=ratio.confidence, method=ratio.method,
-        n_systems=len(mine), note=ratio.note,
-    )  # fmt: skip

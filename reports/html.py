@@ -26,7 +26,7 @@ FILTERS = (
         numbers.percent,
         numbers.ratio,
     ),
-    *(numbers.count, numbers.counted, numbers.seconds, numbers.size, numbers.short),
+    *(numbers.count, numbers.counted, numbers.seconds, numbers.parts, numbers.size, numbers.short),
     *(words.found, words.notes, words.standing),
 )
 

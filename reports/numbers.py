@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from auditkit.record import Estimate
+from auditkit.record import CostEntry, Estimate
 
 NOT_MEASURED = "not measured"
 
@@ -84,6 +84,17 @@ def seconds(value: float | None) -> str:
         return f"{value:.3g} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def parts(cost: CostEntry) -> str:
+    """What lies within a time: the parts that could run apart, and the requests that it is the mean of."""
+    told = []
+    if cost.requests > 1:
+        told.append(f"mean of {cost.requests} requests, {seconds(cost.total_s)} together")
+    if cost.n_pieces:
+        slowest, mean = seconds(cost.slowest_piece_s), seconds(cost.mean_piece_s)
+        told.append(f"{cost.n_pieces} parts: slowest {slowest}, mean {mean}")
+    return "; ".join(told) or "one work"
 
 
 def size(value: int | None) -> str:

@@ -73,10 +73,12 @@ FIXED: Mapping[str, Style] = {
     "gold": GOLD,
     "reference": Style(MUTED, "^", "-.", filled=False),
     "control": Style(MUTED, "s", "--", filled=False),
+    "step": Style(INK, "P", ":", filled=False),
 }
 
 YARDSTICKS: Mapping[str, str] = {
     "original": "original", "gold": "Golds", "reference": "references", "control": "controls",
+    "step": "earlier requests of a chain",
 }  # fmt: skip
 
 

@@ -19,7 +19,10 @@ from auditkit.reports import words
 _FORMULA = re.compile(r"^[=+\-@]")
 FACTS = ("name", "role", "method", "label", "backbone", "dataset", "regime", "verdict", "runs", "reasons")
 READINGS = ("depth", "residual_dose", "pattern", "spread")
-COSTS = ("train_s", "unlearn_s", "cpu_s", "peak_bytes", "machine", "solo")
+COSTS = (
+    "train_s", "unlearn_s", "cpu_s", "peak_bytes", "machine", "solo", "requests", "total_s", "n_pieces",
+    "slowest_piece_s", "mean_piece_s",
+)  # fmt: skip
 
 
 def text(raw: str) -> str:

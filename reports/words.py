@@ -176,7 +176,7 @@ def protocol(record: Record) -> list[tuple[str, str]]:
     return [
         ("Split", told.split), ("Masked", told.masked), ("Model selection", told.selection_metric),
         ("Selected on", told.selection_split), ("Negatives", told.negatives), ("Epoch", told.epoch),
-        ("L2 term", told.l2),
+        ("L2 term", told.l2), ("Training", told.procedure),
     ]  # fmt: skip
 
 

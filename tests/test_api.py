@@ -55,7 +55,9 @@ class KeepsTheGraph(Unlearner):
     name: ClassVar[str] = "test-api-keeps"
 
     def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
-        return Gold().unlearn(model, task, rng=rng).on(task.data)
+        gold = Gold().unlearn(model, task, rng=rng)
+        assert isinstance(gold, Backbone)
+        return gold.on(task.data)
 
 
 class Copied:

@@ -264,7 +264,7 @@ def test_an_output_mask_survives_the_store(shop: Workshop, tiny_recipe: Recipe) 
     one = Unlearn(parent, OutputMask(), EVERYBODY, 1)
     masked = served(one, shop)
     assert isinstance(masked, Masked)
-    assert weights(masked.backbone) == weights(read(parent, shop)[0])
+    assert weights(masked.backbones[0]) == weights(read(parent, shop)[0])
     users = np.arange(shop.data.n_users)
     scores, plain = masked.score(users), read(parent, shop)[0].score(users)
     hidden = np.zeros(scores.shape, np.bool_)
@@ -316,7 +316,7 @@ def test_weights_of_another_shape_are_refused(shop: Workshop, tiny_recipe: Recip
     one = original(tiny_recipe)
     served(one, shop)
     arrays, meta = shop.store.read(shop.address(one))
-    arrays["weights.user_table"] = arrays["weights.user_table"][:, :4]
+    arrays["0.weights.user_table"] = arrays["0.weights.user_table"][:, :4]
     other = replace(shop, store=Store(shop.store.root / "other"))
     other.store.write(shop.address(one), arrays, meta)
     with pytest.raises(StoreError, match="does not fit its backbone"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from auditkit.costs import Cost, machine, measured
+from auditkit.costs import Cost, machine, measured, piece
 
 MEBI = 1 << 20
 
@@ -53,6 +53,33 @@ def test_a_failure_in_the_body_is_the_callers() -> None:
 def test_a_members_part_of_a_group() -> None:
     whole = Cost(8.0, 12.0, 4 * MEBI, "m", False)
     assert whole.divided(4) == Cost(2.0, 3.0, MEBI, "m", False)
+
+
+def test_pieces_are_noted_apart_within_the_total() -> None:
+    with measured("cpu", solo=True) as cost:
+        for seconds in (0.05, 0.1):
+            with piece():
+                time.sleep(seconds)
+        time.sleep(0.05)
+    first, second = cost().pieces
+    assert 0.05 <= first < second
+    assert cost().wall_s >= first + second + 0.05
+    assert cost().divided(1).pieces == (first, second)
+    assert cost().divided(2).pieces == ()
+
+
+def test_pieces_belong_to_the_measurement_they_lie_in() -> None:
+    with piece():
+        pass
+    with measured("cpu", solo=True) as outer, measured("cpu", solo=True) as inner, piece():
+        pass
+    assert len(inner().pieces) == 1
+    assert outer().pieces == ()
+    with pytest.raises(ZeroDivisionError), measured("cpu", solo=True), piece():
+        _ = 1 / 0
+    with measured("cpu", solo=True) as cost:
+        pass
+    assert cost().pieces == ()
 
 
 def test_machine_is_described_without_its_name() -> None:

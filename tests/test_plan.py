@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from auditkit.builds import Given, Train, Unlearn
-from auditkit.contracts import Access, Recipe
+from auditkit.contracts import Access, Backbone, Recipe, Task, Unlearner
 from auditkit.data.dataset import Dataset, Ints
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, select
 from auditkit.errors import ConfigurationError, DataError
@@ -26,7 +26,9 @@ from auditkit.plan import (
     Settings,
     audited_systems,
     background_systems,
+    earlier_steps,
     make_plan,
+    plain_golds,
     seed_of,
 )
 from auditkit.plugins import attacks
@@ -193,6 +195,76 @@ def test_methods_are_refused_with_a_reason(tiny: Dataset, tiny_recipe: Recipe) -
         planned(tiny, tiny_recipe, NoOp(), Method(NoOp(), runs=2))
     with pytest.raises(ConfigurationError, match="unlearner 'no-op': runs must be 1 or more, got 0"):
         planned(tiny, tiny_recipe, Method(NoOp(), runs=0))
+
+
+@dataclass(frozen=True)
+class Picky(NoOp):
+    """Says why it cannot do a backbone, whatever it is."""
+
+    name: ClassVar[str] = "test-plan-picky"
+
+    def refuses(self, recipe: Recipe, request: DeletionRequest) -> str | None:
+        return f"{recipe.backbone} has no {request.regime} gate"
+
+
+@dataclass(frozen=True)
+class Halves(Unlearner):
+    """A procedure of its own."""
+
+    shards: int = 2
+    name: ClassVar[str] = "test-plan-halves"
+    trains: ClassVar[bool] = True
+
+    def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
+        return model
+
+
+def test_a_method_says_why_it_cannot(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    with pytest.raises(ConfigurationError, match="'test-plan-picky' cannot do this: bpr-mf has no interaction gate"):
+        planned(tiny, tiny_recipe, Picky())
+
+
+def test_a_method_that_trains_is_the_procedure_of_its_audit(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    plan = planned(tiny, tiny_recipe, Halves(), NoOp(), golds=5)
+    assert plan.recipe == replace(tiny_recipe, trainer=Halves())
+    assert plan.digest != planned(tiny, tiny_recipe, NoOp(), golds=5).digest
+    systems = background_systems(plan)
+    assert {s.procedure for s in systems} == {plan.recipe.digest} != {tiny_recipe.digest}
+    assert [s.name for s in systems if s.timed] == ["original-1", "gold-1", "gold-2", "gold-3"]
+    golds = plain_golds(plan)
+    assert {s.procedure for s in golds} == {tiny_recipe.digest}
+    assert [s.timed for s in golds] == [True] * TIMED_GOLDS + [False] * 2
+    same = [s.build for s in background_systems(planned(tiny, tiny_recipe, golds=5)) if s.role == "gold"]
+    assert [s.build for s in golds] == same
+    assert plain_golds(planned(tiny, tiny_recipe)) == []
+
+
+def test_one_audit_has_one_procedure(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        planned(tiny, tiny_recipe, Halves(), Method(Halves(shards=3), label="three"), ReverseBPR())
+    told = caught.value.problems
+    assert [p.split(":")[0] for p in told] == [
+        "unlearner 'three' needs its own training, and the systems of this audit are trained by 'test-plan-halves'",
+        "unlearner 'reverse-bpr' needs a plainly trained backbone, and the systems of this audit are trained by "
+        "'test-plan-halves'",
+    ]
+
+
+def test_a_request_may_come_in_steps(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    plan = planned(tiny, tiny_recipe, Method(Gold(), steps=3, runs=2))
+    final = audited_systems(plan)["gold"]
+    assert [s.name for s in final] == ["gold run 1", "gold run 2"]
+    first, second = (earlier_steps(s) for s in final)
+    assert [s.name for s in first] == ["gold run 1 after 1 of 3", "gold run 1 after 2 of 3"]
+    assert all(s.timed for s in (*first, *second))
+    held = [int(s.build.held(plan.request).sum()) for s in (*first, final[0])]
+    n = plan.request.n_units
+    assert held == [n - round(n / 3), n - round(2 * n / 3), 0]
+    assert len({s.build.seed for s in (*first, *second, *final) if isinstance(s.build, Unlearn)}) == 6
+    assert earlier_steps(audited_systems(planned(tiny, tiny_recipe))["no-op"][0]) == []
+    assert plan.digest != planned(tiny, tiny_recipe, Method(Gold(), runs=2)).digest
+    with pytest.raises(ConfigurationError, match="steps must be 1 or more and at most one a unit"):
+        planned(tiny, tiny_recipe, Method(Gold(), steps=n + 1))
 
 
 def test_a_modality_request_names_who_cannot_answer_it(tiny: Dataset, tiny_recipe: Recipe) -> None:

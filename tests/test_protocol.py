@@ -37,7 +37,9 @@ def test_what_is_masked_moves_recall() -> None:
 def test_words_follow_the_recipe(backbone: str, fit: dict[str, object], expected: dict[str, str]) -> None:
     recipe = Recipe.of(backbone, None, fit)
     words = Protocol(recipe, "as given", "train").words()
-    assert set(words) == {"split", "masked", "selection_metric", "selection_split", "negatives", "epoch", "l2"}
+    fields = {"split", "masked", "selection_metric", "selection_split", "negatives", "epoch", "l2", "procedure"}
+    assert set(words) == fields
+    assert words["procedure"] == "plain: one model on all pairs"
     for field, text in expected.items():
         assert text in words[field]
     assert words["l2"].endswith(f"weight {recipe.fit.l2:g}")

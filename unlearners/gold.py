@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from auditkit.contracts import Backbone, Task, Unlearner
+from auditkit.contracts import Recommender, Task, Unlearner
 from auditkit.deletion import Regime
 
 
@@ -17,8 +17,8 @@ class Gold(Unlearner):
 
     name: ClassVar[str] = "gold"
     regimes: ClassVar[frozenset[Regime]] = frozenset({"interaction", "user", "item", "modality"})
+    parents: ClassVar[Literal["backbone", "any"]] = "any"
 
-    def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
+    def unlearn(self, model: Recommender, task: Task, *, rng: np.random.Generator) -> Recommender:
         """A model that never saw the forget set."""
-        seed = int(rng.integers(2**31))
-        return task.recipe.architecture().fit([(task.retain, seed)], task.recipe, device=task.device)[0]
+        return task.recipe.train(task.retain, int(rng.integers(2**31)), device=task.device)

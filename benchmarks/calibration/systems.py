@@ -43,7 +43,9 @@ class CatalogueDeletion(Unlearner):
         """A model trained over the kept items, its rows put back at their ids."""
         kept = np.setdiff1d(np.arange(task.data.n_items), task.request.items[task.units])
         seed = int(rng.integers(2**31))
-        small = self.train(_without_items(task.retain, kept), task.recipe, device=task.device, seed=seed)
+        small = task.recipe.architecture().fit(
+            [(_without_items(task.retain, kept), seed)], task.recipe, device=task.device
+        )[0]
         served = task.recipe.model(task.retain, seed).to(task.device)
         learned = dict(small.named_parameters())
         with torch.no_grad():
