@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-from auditkit.contracts import Recipe, Recommender
+from auditkit.contracts import Recipe, Recommender, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest
 from auditkit.errors import ConfigurationError
@@ -102,14 +102,15 @@ def method_problems(methods: Sequence[Method], recipe: Recipe, request: Deletion
                 f"unlearner {method.name!r}: steps must be 1 or more and at most one a unit ({request.n_units}), "
                 f"got {method.steps}"
             )
-        reason = _refusal(method, recipe, request)
+        reason = refusal(method.unlearner, recipe, request)
         if reason:
             found.append(f"unlearner {method.name!r} {reason}")
     return found
 
 
-def _refusal(method: Method, recipe: Recipe, request: DeletionRequest) -> str | None:
-    unlearner, trainer = method.unlearner, recipe.trainer
+def refusal(unlearner: Unlearner, recipe: Recipe, request: DeletionRequest) -> str | None:
+    """Why a method cannot be audited on systems of `recipe`, in words that follow its name; None where it can."""
+    trainer = recipe.trainer
     if request.regime not in unlearner.regimes:
         return f"cannot answer {request.regime} requests, only: {', '.join(sorted(unlearner.regimes))}"
     if trainer is not None and unlearner != trainer and unlearner.parents != "any":
