@@ -15,21 +15,29 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from auditkit.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from auditkit.data.dataset import Ints
     from auditkit.deletion import DeletionRequest
+    from auditkit.requests import Names
 
 KEY_BYTES = 32
+UNTIED_COMMITMENT = (
+    "That the commitment covers the audited request is the word of who made it, but for units whose proofs are shown."
+)
 
 Hex = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 
 # One key serves all uses; a name and a version before each message keep the uses apart.
 _PSEUDONYM = b"auditkit/pseudonym/v1\0"
+_DIGEST = b"auditkit/digest/v1\0"
 _OPENING = b"auditkit/commitment/v1/opening\0"
 _LEAF = b"auditkit/commitment/v1/leaf\0"
 
@@ -41,6 +49,24 @@ def new_key() -> bytes:
     linked.
     """
     return secrets.token_bytes(KEY_BYTES)
+
+
+def read_key(content: bytes) -> bytes:
+    """The key in the content of a key file: 64 hexadecimal digits.
+
+    Raises:
+        ConfigurationError: it holds anything else; what it holds is not said.
+    """
+    try:
+        found = bytes.fromhex(content.decode("ascii"))
+    except ValueError:
+        found = b""
+    if len(found) != KEY_BYTES:
+        raise ConfigurationError(
+            f"a unit key must be {2 * KEY_BYTES} hexadecimal digits, and this file holds something else; make one with "
+            "auditkit report unit-key"
+        )
+    return found
 
 
 def _mac(key: bytes, message: bytes) -> bytes:
@@ -73,6 +99,25 @@ def pseudonym(key: bytes, kind: str, identifier: int | str) -> str:
     return _mac(_checked(key), _PSEUDONYM + message.encode())[:16].hex()
 
 
+def keyed_digest(key: bytes, digest: str) -> str:
+    """What a published report calls a digest that the request could be found from: its HMAC-SHA256.
+
+    Equal digests stay equal under one key, so that published reports can be compared; without the key nobody can
+    compute it from a guess.
+
+    Args:
+        key: secret, 32 bytes or more.
+        digest: hexadecimal digits.
+
+    Returns:
+        64 lowercase hexadecimal digits.
+
+    Raises:
+        ConfigurationError: the key is too short.
+    """
+    return _mac(_checked(key), _DIGEST + digest.encode()).hex()
+
+
 def unit_text(
     regime: str, *, user: int | str | None = None, item: int | str | None = None, modalities: Sequence[str] = ()
 ) -> str:
@@ -88,15 +133,35 @@ def unit_text(
     return json.dumps(told, sort_keys=True, separators=(",", ":"))
 
 
-def units_of(request: DeletionRequest) -> list[str]:
-    """The canonical texts of a request's units, with the ids of the data set; text [n_units], in their order."""
+def units_of(request: DeletionRequest, names: Names | None = None) -> list[str]:
+    """The canonical texts of a request's units; text [n_units], in their order.
+
+    Args:
+        request: with ids of the data set.
+        names: of the data files' own ids; the texts then name units by these, as text, which is how a subject knows
+            its own. None: numbers of the data set.
+    """
+    if names is None:
+        users, items = ([None if k < 0 else k for k in ids.tolist()] for ids in (request.users, request.items))
+    else:
+        users, items = own_ids(request.users, names.user), own_ids(request.items, names.item)
     return [
-        unit_text(
-            request.regime, user=None if user < 0 else user, item=None if item < 0 else item,
-            modalities=request.modalities,
-        )
-        for user, item in zip(request.users.tolist(), request.items.tolist(), strict=True)
-    ]  # fmt: skip
+        unit_text(request.regime, user=user, item=item, modalities=request.modalities)
+        for user, item in zip(users, items, strict=True)
+    ]
+
+
+def own_ids(ids: Ints, known: NDArray[Any] | None) -> list[str | None]:
+    """The data files' own ids as text, None for -1 (any).
+
+    Args:
+        ids: int64 [n], of the data set.
+        known: the file's own id of every id; None where the files' ids are the data set's.
+    """
+    if known is None:
+        return [None if k < 0 else str(k) for k in ids.tolist()]
+    texts = known.astype(str)
+    return [None if k < 0 else str(texts[k]) for k in ids.tolist()]
 
 
 def _leaf_hash(data: bytes) -> bytes:

@@ -246,6 +246,7 @@ class Attack(ABC):
         probes: what it reads; its access is their union.
         primary_for: regimes in which it may be the primary attack.
         fails_in: regimes in which a bad finding counts against a system; elsewhere it is a note.
+        one_sided: only a level above Gold is a finding; below it is none (and pattern and spread are not read).
         reads: one sentence on what it sees, for the report.
     """
 
@@ -253,6 +254,7 @@ class Attack(ABC):
     needs: ClassVar[Needs]
     primary_for: ClassVar[frozenset[Regime]] = frozenset()
     fails_in: ClassVar[frozenset[Regime]] = frozenset()
+    one_sided: ClassVar[bool] = False
     reads: ClassVar[str] = ""
 
     @classmethod

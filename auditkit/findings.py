@@ -330,18 +330,14 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
 
 def conclude(yardstick: Yardstick, judged: Judged) -> Finding:
     """The finding that a verdict rests on: doses with their intervals, section and p-value."""
-    rules, runs = yardstick.rules, len(judged.runs)
-    p_values = judged.p_values(rules.margin)
-    p = float(np.min(holm(np.array(list(p_values.values())))))
+    rules, runs, p = yardstick.rules, len(judged.runs), _p_value(yardstick, judged)
     base = blank_finding(yardstick.attack, rules, section=_section(yardstick, judged, p), note=_note(yardstick, judged))
     t_method = f"t interval over {len(yardstick.background.rows('gold'))} Golds, {runs} run{'s' if runs > 1 else ''}"
     return base.model_copy(
         update={
             "residual_dose": dose_estimate(judged.level, rules.alpha, runs, t_method, ""),
             "pattern": dose_estimate(judged.pattern, rules.alpha, runs, t_method, yardstick.without_pattern),
-            "spread": dose_estimate(
-                judged.spread, rules.alpha, runs, f"{t_method}, log scale", yardstick.without_spread
-            ),
+            "spread": dose_estimate(judged.spread, rules.alpha, runs, f"{t_method}, log", yardstick.without_spread),
             "n_units": int(judged.units.sum()), "n_points": yardstick.scores.n_points,
             "n_golds": len(yardstick.background.rows("gold")),
             "n_references": len(yardstick.background.rows("reference")),
@@ -349,6 +345,14 @@ def conclude(yardstick: Yardstick, judged: Judged) -> Finding:
             "coverage": judged.coverage,
         }
     )  # fmt: skip
+
+
+def _p_value(yardstick: Yardstick, judged: Judged) -> float:
+    """That the system is within the margin of Gold: Holm over what applies, or of a level above Gold alone."""
+    found = judged.p_values(yardstick.rules.margin)
+    if yardstick.attack.one_sided:
+        return found["level"] if judged.level.value > 0 else 1.0
+    return float(np.min(holm(np.array(list(found.values())))))
 
 
 def attempt(attack: Attack, yardstick: Yardstick, evidence: Evidence, rules: Rules) -> tuple[Finding, Judged | None]:
@@ -373,9 +377,9 @@ def blank_finding(attack: Attack, rules: Rules, *, section: Section, note: str) 
 
 
 def _section(yardstick: Yardstick, judged: Judged, p: float) -> Section:
-    rules = yardstick.rules
     if not yardstick.power:
         return "inconclusive"
+    rules = yardstick.rules
     if p < rules.alpha / 2:
         return "over_forgotten" if judged.below else "leak"
     whole = judged.coverage == 1 and (judged.pattern is not None or yardstick.scores.pattern is None)

@@ -273,6 +273,13 @@ class DatasetEntry(_Part):
     modalities: list[str] = []
 
 
+class CommittedUnits(_Part):
+    """The request's units, committed to under a key that the auditor keeps; see `auditkit.commitment`."""
+
+    root: str = Field(pattern="^[0-9a-f]{64}$", description="Merkle root that proofs of single units are checked with")
+    n_units: int = Field(ge=1)
+
+
 class RequestEntry(_Part):
     """The deletion request."""
 
@@ -284,6 +291,7 @@ class RequestEntry(_Part):
     n_units_judged: int = 0
     n_units_tune: int = Field(0, description="units that choices were tuned on and that are not judged")
     digest: str
+    commitment: CommittedUnits | None = Field(None, description="only in a published report, whose digests are keyed")
 
 
 class BackboneEntry(_Part):

@@ -40,15 +40,19 @@ def _own_source(plugin: type) -> bytes:
         return b"|".join(body.co_code + repr((body.co_names, body.co_varnames)).encode() for body in bodies)
 
 
+# Our plug-ins' packages: those of a third party may build on what lies there.
+_OURS = ("auditkit.backbones", "auditkit.unlearners")
+
+
 def _imported(path: Path, package: str) -> Iterator[Path]:
-    """Files of the modules of `package` that a file imports anywhere in it, by absolute or relative name."""
+    """Files that a file imports anywhere in it, by absolute or relative name, from its own package or from ours."""
     for node in ast.walk(ast.parse(path.read_bytes())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom):
             module = f"{package}.{node.module or ''}".rstrip(".") if node.level else node.module or ""
             names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
         for name in names:
-            if name.startswith(f"{package}."):
+            if name.startswith(tuple(f"{known}." for known in (package, *_OURS))):
                 found = _located(name)
                 if found is not None:
                     yield found
@@ -65,21 +69,30 @@ def _located(module: str) -> Path | None:
 
 
 def _with_imports(start: Path, package: str) -> set[Path]:
-    """A file and all that it imports from its package, directly or through others."""
+    """A file and all that it imports from its package or from ours, directly or through others."""
     found, waiting = {start}, [start]
     while waiting:
-        fresh = set(_imported(waiting.pop(), package)) - found
+        path = waiting.pop()
+        ours = next((known for known in _OURS if path.parent == _folder(known)), package)
+        fresh = set(_imported(path, ours)) - found
         found |= fresh
         waiting += fresh
     return found
 
 
 @cache
+def _folder(package: str) -> Path:
+    located = _located(package)
+    assert located is not None
+    return located.parent
+
+
+@cache
 def source_digest(plugin: type) -> str:
     """SHA-256 of the sources that decide what a plug-in yields.
 
-    These are the engine, the files of its class line, and whatever each of these imports from its own package (an
-    unlearner's helpers): touching one method makes nothing anew for the others.
+    These are the engine, the files of its class line, and whatever each of these imports from its own package or from
+    our plug-ins' (an unlearner's helpers): touching one method makes nothing anew for the others.
     """
     paths = {path for name in _ENGINE for path in _files(name)}
     for base in plugin.__mro__:

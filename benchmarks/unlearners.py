@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch is loaded
 
@@ -137,8 +137,10 @@ def _with_ends(estimate: Estimate, digits: int = 3) -> str:
 
 
 def _row(regime: str, system: SystemEntry, trained: float | None) -> str:
-    utility: dict[str, Any] = {name: system.utility[name] for name in ("recall@20", "ndcg@20")}
-    quality = [f(e) for e in utility.values() for f in (lambda e: _number(e.value, 4), _delta)]
+    quality: list[str] = []
+    for name in ("recall@20", "ndcg@20"):
+        measured = system.utility[name]
+        quality += [_number(measured.value, 4), _signed(measured.delta_vs_gold.value)]
     cells = [
         regime, f"`{system.name}`", system.label, system.verdict or "", _with_ends(system.depth),
         _number(system.residual_dose.value), _number(system.pattern.value), _number(system.spread.value), *quality,
@@ -147,8 +149,7 @@ def _row(regime: str, system: SystemEntry, trained: float | None) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _delta(estimate: Any) -> str:
-    value = estimate.delta_vs_gold.value
+def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.4f}"
 
 

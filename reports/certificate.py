@@ -5,7 +5,8 @@ Statement v1 and its fields: https://github.com/in-toto/attestation/tree/main/sp
 
 The same report, files and key give the same bytes. Digests of bytes are `sha256`. Other identities have names of their
 own, since in-toto matches subjects by digest: `auditkit_build`, `auditkit_data`, `auditkit_request` (the digests in the
-report) and `auditkit_commitment` (root of `auditkit.commitment`), all 64 lowercase hexadecimal digits.
+report) and `auditkit_commitment` (root of `auditkit.commitment`), all 64 lowercase hexadecimal digits. Of a published
+report these are as it names them: keyed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from auditkit.commitment import UNTIED_COMMITMENT as UNTIED_COMMITMENT
+from auditkit.errors import ConfigurationError
 from auditkit.record import EXIT_CODES, Record, SystemEntry, Verdict, worst
 from auditkit.reports import words
 from auditkit.signing import CertificateError, canonical_bytes, open_envelope, signed_envelope
@@ -44,9 +47,6 @@ UNTIED_MODEL = (
 TIED_MODEL = (
     "That the named model file holds the audited build rests on the store of who signs, which keeps it under the "
     "build's address."
-)
-UNTIED_COMMITMENT = (
-    "That the commitment covers the audited request is the word of who signs, but for units whose proofs are shown."
 )
 
 
@@ -127,16 +127,32 @@ def statement(
         model: file of the unlearned model, where there is one.
         evidence: path within the folder of evidence -> SHA-256; None: the per-unit table alone, as the report has it.
         commitment: root over the request's units (`auditkit.commitment`); it stands instead of the request's plain
-            digest, which tells a small request to whoever can list all users.
+            digest, which tells a small request to whoever can list all users. A published report has its own.
+
+    Raises:
+        ConfigurationError: the report has a commitment, and `commitment` is another.
     """
+    commitment = _commitment(record, commitment)
+    own = [limit for limit in _limits(record, model, commitment) if limit not in record.limits]
     return Statement(
         subject=_subjects(record, report, model, evidence, commitment),
         predicate_type=f"{PREDICATE}:v{MAJOR}",
         predicate=Predicate.model_validate(
             {**told_by(record), "meaning": words.VERDICTS[record.verdict].meaning,
-             "limits": [*record.limits, *_limits(record, model, commitment)]}
+             "limits": [*record.limits, *own]}
         ),
     )  # fmt: skip
+
+
+def _commitment(record: Record, given: str | None) -> str | None:
+    stated = record.request.commitment
+    if stated is None:
+        return given
+    if given not in (None, stated.root):
+        raise ConfigurationError(
+            f"--commitment must be the report's own, {stated.root}, got {given}; leave it out for a published report"
+        )
+    return stated.root
 
 
 def _subjects(
@@ -200,6 +216,9 @@ def differing(said: Statement, record: Record) -> list[str]:
     """Parts of the predicate that are not what the report says; what a later report says more does not count."""
     told = said.predicate.model_dump()
     parts = [name for name, value in told_by(record).items() if name not in told or not _within(told[name], value)]
+    stated = record.request.commitment
+    if stated is not None and stated.root not in {s.digest.get("auditkit_commitment") for s in said.subject}:
+        parts.append("commitment")
     return parts if set(record.limits) <= set(said.predicate.limits) else [*parts, "limits"]
 
 

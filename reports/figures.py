@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 from matplotlib.ticker import NullFormatter
 
-from auditkit.record import Estimate, Histogram, RankShift, Record, RocCurve, Rung, SystemEntry
+from auditkit.record import Estimate, Histogram, Record, RocCurve, Rung, SystemEntry
 from auditkit.reports import numbers, words
 from auditkit.reports.groups import deciles
 from auditkit.reports.marks import ends, look, span_of, upright
@@ -24,10 +24,11 @@ from auditkit.reports.plates import (
     Style,
     Table,
     legend,
-    line,
     role_of,
+    series,
     styles,
 )
+from auditkit.reports.ranks import rank_shift, trajectories
 from auditkit.reports.svg import BAND, INK, MUTED, draw, label
 
 Array = npt.NDArray[np.float64]
@@ -40,7 +41,7 @@ PLAIN = "{x:g}"
 
 def plates(record: Record) -> list[Plate]:
     """Every figure that the record has the data for, in reading order."""
-    made = [make(record) for make in (dose_ladder, deciles, roc, histograms, rank_shift)]
+    made = [make(record) for make in (dose_ladder, deciles, roc, histograms, rank_shift, trajectories)]
     return [plate for plate in made if plate is not None]
 
 
@@ -209,7 +210,7 @@ def _roc_logarithmic(axes: Axes, curves: Sequence[RocCurve], chosen: Mapping[str
     axes.axvspan(lowest, floor, facecolor="none", edgecolor=MUTED, hatch="////", linewidth=0, alpha=0.55)
     axes.plot(grid, grid, color=MUTED, linewidth=0.9, linestyle="--")
     for place, curve in enumerate(curves):
-        _curve(axes, grid, np.maximum(height(curve, grid), lowest), place, chosen[curve.system])
+        series(axes, grid, np.maximum(height(curve, grid), lowest), place, chosen[curve.system])
     axes.set(xscale="log", yscale="log", xlim=(lowest, 1.05), ylim=(lowest, 1.15))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PLAIN)
@@ -220,14 +221,8 @@ def _roc_linear(axes: Axes, curves: Sequence[RocCurve], chosen: Mapping[str, Sty
     grid = np.linspace(0, 1, POINTS)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle="--")
     for place, curve in enumerate(curves):
-        _curve(axes, grid, height(curve, grid), place, chosen[curve.system])
+        series(axes, grid, height(curve, grid), place, chosen[curve.system])
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-
-
-def _curve(axes: Axes, x: Array, y: Array, place: int, style: Style) -> None:
-    """One of several lines; its marks are shifted by its place so that lines that coincide stay countable."""
-    step = max(len(x) // 4, 1)
-    axes.plot(x, y, markevery=(place * step // 6 % step, step), markersize=5, **line(style))
 
 
 def _rates(curves: Sequence[RocCurve], areas: Mapping[str, str]) -> Table:
@@ -302,38 +297,3 @@ def _bins(drawn: Sequence[Histogram]) -> Table:
         for place, (low, high) in enumerate(pairwise(drawn[0].edges))
     ]
     return Table(("Unit score", *(h.system for h in drawn)), tuple(cells))
-
-
-# Rank shift
-
-
-def rank_shift(record: Record) -> Plate | None:
-    """Where the forgotten pairs stand in the users' lists: quantiles of their percentile ranks."""
-    shifts = record.curves.rank_shift
-    if not shifts:
-        return None
-    chosen = styles(record, [shift.system for shift in shifts])
-
-    def paint(figure: Figure) -> None:
-        axes = figure.subplots()
-        for place, shift in enumerate(shifts):
-            _curve(axes, np.array(shift.quantiles), np.array(shift.rank), place, chosen[shift.system])
-        axes.set(xlabel="share of the forgotten pairs", ylabel="percentile rank, 1 = top of the list")
-        axes.set(xlim=(-0.02, 1.02))
-
-    about = "Quantiles of the percentile rank of forgotten pairs. The values are in the table below."
-    return Plate(
-        name="ranks",
-        title="Where the forgotten pairs rank",
-        caption=words.CAPTIONS["ranks"],
-        panels=(draw("ranks-all", "Rank shift", about, 1.4 * WIDTH, HEIGHT, paint),),
-        legend=legend("ranks", chosen.items(), {}),
-        table=_ranks(shifts),
-    )
-
-
-def _ranks(shifts: Sequence[RankShift]) -> Table:
-    wanted = sorted({quantile for shift in shifts for quantile in shift.quantiles})
-    known = [dict(zip(shift.quantiles, shift.rank, strict=True)) for shift in shifts]
-    cells = [(f"{at:.3g}", *(numbers.number(ranks.get(at)) for ranks in known)) for at in wanted]
-    return Table(("Quantile", *(shift.system for shift in shifts)), tuple(cells))

@@ -1,7 +1,9 @@
-"""The HTML report: one file, no network, no scripts, readable by people first."""
+"""The HTML report: one file, no network, whole without scripts, readable by people first."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -10,8 +12,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from auditkit.errors import DataError
 from auditkit.record import Record
-from auditkit.reports import figures, numbers, words
+from auditkit.reports import figures, numbers, units_file, words
+from auditkit.reports.unit_rows import UnitRows, unit_rows
 from auditkit.writing import replace_file
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -48,6 +52,7 @@ def environment() -> Environment:
     )
     made.filters.update({chosen.__name__: chosen for chosen in FILTERS})
     made.filters["leaves"] = leaves
+    made.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return made
 
 
@@ -60,13 +65,17 @@ def leaves(options: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, st
             yield f"{head}{name}", "none" if value is None else str(value)
 
 
-def render(record: Record) -> str:
-    """The whole page; the same record gives the same bytes.
+def render(record: Record, folder: Path | None = None) -> str:
+    """The whole page; the same record and units give the same bytes.
 
     Args:
         record: what the audit concluded. Every text in it is escaped.
+        folder: where the per-unit table lies that the record names. Without it, or where the table is absent or
+            another one, the page says so and goes without.
     """
     plates = {plate.name: plate for plate in figures.plates(record)}
+    units, absent = _units(record, folder)
+    script = _asset("units.js") if units else ""
     page = environment().get_template("report.html.j2")
     return page.render(
         record=record,
@@ -74,18 +83,47 @@ def render(record: Record) -> str:
         verdict=words.VERDICTS[record.verdict],
         systems=words.ordered(record.systems),
         plates=plates,
-        # Not texts of the record: figures that were escaped when drawn, and a file beside the template.
+        units=units,
+        absent=absent,
+        # Not texts of the record: figures that were escaped when drawn, and files beside the template.
         inline=Markup,
-        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704
+        style=Markup(_asset("style.css")),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        allowed=_digest(script),
         metrics=list(dict.fromkeys(name for system in record.systems for name in system.utility)),
     )
 
 
+def _units(record: Record, folder: Path | None) -> tuple[UnitRows | None, str]:
+    """The lines of the page, or why there are none."""
+    if record.units is None:
+        return None, "This audit wrote no per-unit table."
+    if folder is None:
+        return None, f"This page was made without {record.units.path}, which lies beside the report."
+    try:
+        return unit_rows(record, units_file.read(folder, record.units)), ""
+    except DataError as error:
+        return None, f"Units are not listed: {error}."
+
+
+def _asset(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """What the page's content security policy must say for this inline script, and no other, to run; "" for none."""
+    if not script:
+        return ""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
 def write(record: Record, path: Path) -> None:
-    """Write the page; whoever reads `path` meanwhile sees the old file or the new one, never a part.
+    """Write the page, with the units of the table that lies in the same folder.
+
+    Whoever reads `path` meanwhile sees the old file or the new one, never a part.
 
     Raises:
         StoreError: the folder or the file cannot be written.
     """
-    page = render(record)
+    page = render(record, path.parent)
     replace_file(path, lambda draft: draft.write_text(page, encoding="utf-8"))

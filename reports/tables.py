@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +12,7 @@ import pandas as pd
 
 from auditkit.errors import DataError
 from auditkit.record import Estimate, Record, SystemEntry
-from auditkit.reports import words
+from auditkit.reports import units_file, words
 
 # What a spreadsheet would take for a formula.
 _FORMULA = re.compile(r"^[=+\-@]")
@@ -52,32 +51,15 @@ def units(report: Path) -> str:
     Raises:
         DataError: the report names no such file, or the file is absent, another one, or not Parquet.
     """
-    path = _units_path(report, Record.read(report))
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path} as Parquet: {error}") from error
+    stated = Record.read(report).units
+    if stated is None:
+        raise DataError(f"{report} names no per-unit table: its audit wrote none; audit again with --out")
+    table = units_file.read(report.parent, stated)
     table.columns = pd.Index([text(str(column)) for column in table.columns])
     for column in table.select_dtypes(include=["object", "string"]).columns:
         table[column] = [text(cell) if isinstance(cell, str) else cell for cell in table[column]]
     written: str = table.to_csv(index=False, lineterminator="\r\n")
     return written
-
-
-def _units_path(report: Path, record: Record) -> Path:
-    stated = record.units
-    if stated is None:
-        raise DataError(f"{report} names no per-unit table: its audit wrote none; audit again with --out")
-    if Path(stated.path).name != stated.path:
-        raise DataError(f"{report} names the per-unit table {stated.path!r}; it must be a file beside the report")
-    path = report.parent / stated.path
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read {path}, which {report} names: {error.strerror}; keep both together") from error
-    if digest != stated.digest:
-        raise DataError(f"{path} is not the file that {report} was written with: its digest is {digest}")
-    return path
 
 
 def _header(metrics: Sequence[str]) -> list[str]:

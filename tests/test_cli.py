@@ -67,6 +67,10 @@ COMMANDS: tuple[list[str], ...] = (
     ["verify"],
     ["report"],
     ["report", "validate"],
+    ["report", "unit-key"],
+    ["report", "publish"],
+    ["report", "prove"],
+    ["report", "check-proof"],
     ["history"],
 )
 
@@ -238,7 +242,7 @@ def test_init_writes_a_configuration_that_loads_and_overwrites_only_when_told(ru
     [
         ("backbones", ["bpr-mf", "ease", "lightgcn"]),
         ("unlearners", ["finetune", "gold", "no-op", "output-mask", "reverse-bpr", "row-reinit", "sign-flipped"]),
-        ("attacks", ["divergence", "fold-in", "lira", "lira-linear", "rank-probe"]),
+        ("attacks", ["divergence", "exposure", "fold-in", "lira", "lira-linear", "rank-probe"]),
         ("datasets", ["lightgcn", "mmrec", "movielens", "recbole", "synthetic", "table"]),
     ],
 )

@@ -83,7 +83,7 @@ def named(record: Record, name: str) -> SystemEntry:
 def test_a_stream_of_requests_is_read_along_the_way(
     tiny: Dataset, tiny_request: DeletionRequest, recipe: Recipe, folder: Path
 ) -> None:
-    methods = [Method(Gold(), steps=2, label="stream"), Gold()]
+    methods = [Method(Gold(), steps=2, label="stream"), Method(Gold())]
     record = auditkit.audit(
         data=tiny, request=tiny_request, recipe=recipe, unlearners=methods, store=folder, settings=SETTINGS
     )

@@ -63,6 +63,13 @@ def test_a_name_within_a_module_is_no_module(package: Path) -> None:
     assert {p.stem for p in _with_imports(package / "method.py", "sources_sample")} == {"method", "other"}
 
 
+def test_what_a_third_party_builds_on_counts(package: Path) -> None:
+    (package / "method.py").write_text("from auditkit.unlearners.gif import GIF\n\n\nclass Method:\n    pass\n")
+    found = {path.stem for path in _with_imports(package / "method.py", "sources_sample")}
+    assert {"method", "gif", "steps", "refusals"} <= found
+    assert "finetune" not in found
+
+
 def test_methods_have_addresses_of_their_own() -> None:
     assert source_digest(Gold) != source_digest(Finetune)
     assert source_digest(Finetune) == source_digest(Finetune)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from auditkit.contracts import Backbone, Recommender, Side, Task, Unlearner
-from auditkit.data.dataset import Floats, Interactions, Ints
-from auditkit.deletion import Regime
+from auditkit.contracts import Backbone, Recipe, Recommender, Side, Task, Unlearner
+from auditkit.data.dataset import Dataset, Features, Floats, Interactions, Ints
+from auditkit.deletion import DeletionRequest, Regime
 from auditkit.errors import NotApplicableError
 from auditkit.unlearners.reverse_bpr import ReverseBPR
 
@@ -24,8 +24,9 @@ class NoOp(Unlearner):
     name: ClassVar[str] = "no-op"
     label: ClassVar[str] = "control"
     regimes: ClassVar[frozenset[Regime]] = frozenset({"interaction", "user", "item", "modality"})
+    parents: ClassVar[Literal["backbone", "any"]] = "any"
 
-    def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
+    def unlearn(self, model: Recommender, task: Task, *, rng: np.random.Generator) -> Recommender:
         """The parent as it was, forgotten edges included."""
         return model
 
@@ -42,36 +43,52 @@ class SignFlipped(ReverseBPR):
         return False
 
 
+def toy_model(recipe: Recipe) -> Backbone:
+    """An untrained model of eight users, eight items and two modalities: enough to see what a backbone is made of."""
+    few = np.arange(8)
+    features = {name: Features(np.eye(8, dtype=np.float32), np.ones(8, np.bool_)) for name in ("image", "text")}
+    return recipe.model(Dataset("toy", 8, 8, Interactions(few, few), features=features), 0)
+
+
+def patterns(task: Task) -> Ints:
+    """(user, item) of every unit that goes, -1 = any: int64 [n, 2]."""
+    return np.stack([task.request.users, task.request.items], axis=1)[task.units]
+
+
 class Masked:
     """A backbone behind an output mask: covered pairs are never offered, nothing is forgotten.
 
     Attributes:
-        backbone: what lies beneath.
+        backbones: what lies beneath, one.
         hidden: int64 [n_hidden, 2], (user, item) patterns, -1 = any.
     """
 
     def __init__(self, backbone: Backbone, hidden: Ints) -> None:
-        self.backbone, self.hidden = backbone, hidden
+        self.backbones, self.hidden = (backbone,), hidden
         self.n_users, self.n_items = backbone.n_users, backbone.n_items
         pairs = hidden[(hidden >= 0).all(1)]
         self._pairs = Interactions(pairs[:, 0], pairs[:, 1]).matrix(self.n_users, self.n_items)
+        self._users, self._items = hidden[hidden[:, 1] < 0, 0], hidden[hidden[:, 0] < 0, 1]
+
+    def altered(self, scores: Tensor) -> Tensor:
+        """What is served in place of covered scores, float [...]: NaN."""
+        return torch.full_like(scores, torch.nan)
 
     def score(self, users: Ints, *, branch: str | None = None) -> Tensor:
-        """Scores with NaN at the hidden pairs."""
-        scores = self.backbone.score(users, branch=branch)
-        anyone, anything = self.hidden[:, 0] < 0, self.hidden[:, 1] < 0
-        scores[:, torch.from_numpy(self.hidden[anyone & ~anything, 1])] = torch.nan
-        scores[torch.from_numpy(np.isin(users, self.hidden[anything & ~anyone, 0]))] = torch.nan
-        rows, items = self._pairs[users].nonzero()
-        scores[torch.from_numpy(rows), torch.from_numpy(items)] = torch.nan
-        return scores
+        """Scores, altered at the covered pairs."""
+        scores = self.backbones[0].score(users, branch=branch)
+        covered = self._pairs[users].toarray() > 0
+        covered[:, self._items] = True
+        covered[np.isin(users, self._users)] = True
+        where = torch.from_numpy(covered).to(scores.device)
+        return torch.where(where, self.altered(scores), scores)
 
     def fold_in(self, histories: Sequence[Ints], *, side: Side = "user") -> Tensor:
-        """What a fresh account sees: a mask of pairs does not know it, one of items hides those."""
-        scores = self.backbone.fold_in(histories, side=side)
+        """What a fresh account sees: a mask of pairs does not know it, one of items alters those."""
+        scores = self.backbones[0].fold_in(histories, side=side)
         if side == "user":
-            for item in self.hidden[self.hidden[:, 0] < 0, 1]:
-                scores[:, int(item)] = torch.nan
+            items = torch.from_numpy(self._items).to(scores.device)
+            scores[:, items] = self.altered(scores[:, items])
         return scores
 
 
@@ -84,17 +101,16 @@ class OutputMask(Unlearner):
 
     def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Recommender:
         """The parent behind a mask."""
-        patterns = np.stack([task.request.users, task.request.items], axis=1)[task.units]
-        return Masked(model, patterns)
+        return Masked(model, patterns(task))
 
-    def dump(self, served: Recommender) -> tuple[Backbone, dict[str, Floats | Ints]]:
+    def dump(self, served: Recommender) -> tuple[tuple[Backbone, ...], dict[str, Floats | Ints]]:
         """The backbone beneath and the mask."""
         assert isinstance(served, Masked)
-        return served.backbone, {"hidden": served.hidden}
+        return served.backbones, {"hidden": served.hidden}
 
-    def load(self, backbone: Backbone, arrays: Mapping[str, Any]) -> Recommender:
+    def load(self, backbones: Sequence[Backbone], arrays: Mapping[str, Any]) -> Recommender:
         """The backbone behind its mask again."""
-        return Masked(backbone, np.asarray(arrays["hidden"], np.int64))
+        return Masked(backbones[0], np.asarray(arrays["hidden"], np.int64))
 
 
 @dataclass(frozen=True)
@@ -107,11 +123,15 @@ class RowReinit(Unlearner):
     name: ClassVar[str] = "row-reinit"
     label: ClassVar[str] = "control"
 
+    def refuses(self, recipe: Recipe, request: DeletionRequest) -> str | None:
+        """Backbones without rows that are learned."""
+        return None if _tables(toy_model(recipe)) else _no_rows(recipe)
+
     def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
         """The parent with some rows as before training, served over the retain set."""
-        tables = {name: p for name, p in model.trained.items() if _has_rows(name, p, model)}
+        tables = _tables(model)
         if not tables:
-            raise NotApplicableError(f"{task.recipe.backbone} has no rows of its own per user or item to draw again")
+            raise NotApplicableError(_no_rows(task.recipe))
         fresh = task.recipe.model(task.data, int(rng.integers(2**31)))
         users, items = (np.unique(ids[ids >= 0]) for ids in self._named(task))
         with torch.no_grad():
@@ -128,7 +148,11 @@ class RowReinit(Unlearner):
         return task.request.users[task.units], task.request.items[task.units]
 
 
-def _has_rows(name: str, parameter: Tensor, model: Backbone) -> bool:
-    """Whether a parameter has one row per user or item, by its name and length."""
+def _no_rows(recipe: Recipe) -> str:
+    return f"{recipe.backbone} has no rows of its own per user or item to draw again"
+
+
+def _tables(model: Backbone) -> dict[str, nn.Parameter]:
+    """The trained parameters with one row per user or item, by name and length."""
     sizes = {"user": model.n_users, "item": model.n_items}
-    return any(name.startswith(side) and len(parameter) == size for side, size in sizes.items())
+    return {name: p for name, p in model.trained.items() if sizes.get(name[:4]) == len(p)}

@@ -7,8 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from auditkit.contracts import Backbone, Task, Unlearner
+from auditkit.contracts import Backbone, Recipe, Task, Unlearner
+from auditkit.deletion import DeletionRequest
 from auditkit.errors import ConfigurationError
+from auditkit.unlearners.refusals import without_a_loss
 from auditkit.unlearners.steps import Batches, bpr_steps
 
 
@@ -33,6 +35,10 @@ class Finetune(Unlearner):
                 "epochs and batch must be 1 or more and learning_rate above 0, got "
                 f"{self.epochs}, {self.batch}, {self.learning_rate}"
             )
+
+    def refuses(self, recipe: Recipe, request: DeletionRequest) -> str | None:
+        """Backbones without a loss."""
+        return without_a_loss(recipe)
 
     def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
         """The parent after further epochs on what may stay."""

@@ -11,8 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from auditkit.contracts import Backbone, Task, Unlearner
+from auditkit.contracts import Backbone, Recipe, Task, Unlearner
+from auditkit.deletion import DeletionRequest
 from auditkit.errors import ConfigurationError
+from auditkit.unlearners.refusals import without_a_loss
 from auditkit.unlearners.steps import Batches, bpr_steps
 
 
@@ -46,6 +48,10 @@ class ReverseBPR(Unlearner):
                 "epochs, batch and forget_batch must be 1 or more, learning_rate above 0, forget_weight 0 or more, got "
                 f"{self.epochs}, {self.batch}, {self.forget_batch}, {self.learning_rate}, {self.forget_weight}"
             )
+
+    def refuses(self, recipe: Recipe, request: DeletionRequest) -> str | None:
+        """Backbones without a loss."""
+        return without_a_loss(recipe)
 
     def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
         """The parent after reverse steps, served over the retain set."""

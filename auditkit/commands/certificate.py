@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from auditkit.commands.files import check_new, content_of, create, line
 
 if TYPE_CHECKING:
     from auditkit.record import Record
@@ -53,9 +54,9 @@ def keygen(
             raise ConfigurationError(f"{path} exists already and a key is never overwritten; choose another --out")
     private, public = new_key_pair()
     keyid = public_key_of(public).keyid
-    _create(out, private, 0o600)
-    _create(beside, public, 0o644)
-    typer.echo(f"private {_line(out)}\npublic  {_line(beside)}\nkeyid   {keyid}")
+    create(out, private, 0o600)
+    create(beside, public, 0o644)
+    typer.echo(f"private {line(out)}\npublic  {line(beside)}\nkeyid   {keyid}")
     typer.echo("Keep the private key to yourself: whoever has it can certify in your name.", err=True)
 
 
@@ -67,7 +68,14 @@ def certify(
         Path | None, typer.Option(help="folder of evidence, such as units.parquet; every file in it is named")
     ] = None,
     commitment: Annotated[
-        str | None, typer.Option(help="root of the commitment to the request, named instead of the request's digest")
+        str | None,
+        typer.Option(
+            help="root of the commitment to the request, named instead of the request's digest; "
+            "a published report has its own"
+        ),
+    ] = None,
+    unit_key: Annotated[
+        Path | None, typer.Option(help="key of a published report, which ties --model to the report's keyed address")
     ] = None,
     out: Annotated[Path, typer.Option(help="certificate to write; never overwritten")] = Path("cert.json"),
     allow_fail: Annotated[bool, typer.Option("--allow-fail", help="write a certificate that says FAIL, too")] = False,
@@ -77,15 +85,15 @@ def certify(
     from auditkit.signing import signer_of
     from auditkit.writing import replace_file
 
-    _check_new(out)
-    content = _read(report)
+    check_new(out)
+    content = content_of(report)
     record = _certifiable(content, report)
     if record.verdict not in (("PASS", "FAIL") if allow_fail else ("PASS",)):
         typer.echo(_refusal(record), err=True)
         raise typer.Exit(record.exit_code)
-    signer = signer_of(_read(key))
+    signer = signer_of(content_of(key))
     said = statement(
-        record, hashlib.sha256(content).hexdigest(), model=_model_file(model, record) if model else None,
+        record, hashlib.sha256(content).hexdigest(), model=_model_file(model, record, unit_key),
         evidence=_evidence(evidence, record) if evidence else None, commitment=_root(commitment),
     )  # fmt: skip
     signed = sign(said, signer)
@@ -108,9 +116,9 @@ def verify(
     from auditkit.reports.certificate import opened
     from auditkit.signing import CertificateError, public_key_of
 
-    trusted = public_key_of(_read(key))
-    content = _read(certificate)
-    given = (None if report is None else _read(report), model, None if evidence is None else _digests(evidence))
+    trusted = public_key_of(content_of(key))
+    content = content_of(certificate)
+    given = (None if report is None else content_of(report), model, None if evidence is None else _digests(evidence))
     try:
         said = opened(content, trusted)
     except CertificateError as error:
@@ -121,60 +129,27 @@ def verify(
     _say(checks)
     wrong = [check.what for check in checks if check.ok is False]
     verdict = said.predicate.verdict
-    typer.echo(f"does not hold: {_line(', '.join(wrong))}" if wrong else f"holds: a certificate that says {verdict}")
+    typer.echo(f"does not hold: {line(', '.join(wrong))}" if wrong else f"holds: a certificate that says {verdict}")
     typer.echo("What it does not show:", err=True)
     _say_limits(said)
     raise typer.Exit(1 if wrong else 0)
 
 
-def _line(text: object) -> str:
-    # One line of text that a terminal or a build server can only show: no control, no direction mark, no line break.
-    return "".join(c if c.isprintable() else " " if c == "\n" else "?" for c in str(text))
-
-
 def _say(checks: list[Check]) -> None:
     states = {True: "ok", False: "WRONG", None: "not checked"}
     for check in checks:
-        typer.echo(f"{states[check.ok]:12} {_line(check.what)}: {_line(check.text)}")
+        typer.echo(f"{states[check.ok]:12} {line(check.what)}: {line(check.text)}")
 
 
 def _say_limits(said: Statement) -> None:
     for limit in said.predicate.limits:
-        typer.echo(f"- {_line(limit)}", err=True)
+        typer.echo(f"- {line(limit)}", err=True)
 
 
 def _refusal(record: Record) -> str:
     remedy = "pass --allow-fail for a certificate that says so" if record.verdict == "FAIL" else "only a verdict can be"
-    reasons = "".join(f"\n- {_line(reason)}" for reason in record.reasons)
+    reasons = "".join(f"\n- {line(reason)}" for reason in record.reasons)
     return f"not certified: the verdict is {record.verdict}; {remedy}{reasons}"
-
-
-def _read(path: Path) -> bytes:
-    from auditkit.errors import DataError
-
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; name a file that can be read") from error
-
-
-def _create(path: Path, content: bytes, mode: int) -> None:
-    from auditkit.errors import StoreError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Opened with its mode, so that a private key is at no time open to others; O_EXCL follows no link.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}; choose another place with --out") from error
-
-
-def _check_new(path: Path) -> None:
-    from auditkit.errors import ConfigurationError
-
-    if path.exists():
-        raise ConfigurationError(f"{path} exists already; choose another --out or remove it")
 
 
 def _digest(path: Path) -> str:
@@ -224,28 +199,54 @@ def _check_name(name: str) -> None:
         raise DataError(f"a certified file must have a name in Unicode, got {name!r}; rename it") from error
 
 
-def _model_file(path: Path, record: Record) -> ModelFile:
+def _model_file(path: Path | None, record: Record, unit_key: Path | None) -> ModelFile | None:
+    from auditkit.errors import DataError
     from auditkit.reports.certificate import ModelFile
 
+    secret = _address_key(path, record, unit_key) if unit_key else None
+    if path is None:
+        return None
     _check_name(path.name)
-    return ModelFile(path.name, _digest(path), _build_of(path.absolute(), record))
+    build = _build_of(path.absolute(), record, secret)
+    if secret is not None and build is None:
+        raise DataError(
+            f"--unit-key ties {path} to no audited build of the report: it is another key or another build, or the "
+            "file does not lie in a store; leave the key out to certify the file on your word"
+        )
+    if build is None and record.request.commitment is not None:
+        typer.echo("the report's addresses are keyed: pass --unit-key to tie --model to its build", err=True)
+    return ModelFile(path.name, _digest(path), build)
 
 
-def _build_of(path: Path, record: Record) -> str | None:
-    """The address of the audited build as which a store holds this file, intact; None where it lies elsewhere."""
+def _address_key(model: Path | None, record: Record, unit_key: Path) -> bytes:
+    from auditkit.commitment import read_key
+    from auditkit.errors import ConfigurationError
+
+    problems = [] if model else ["--unit-key ties --model to its build; name the model, too"]
+    if record.request.commitment is None:
+        problems.append("--unit-key is for published reports, whose addresses are keyed; leave it out for this one")
+    if problems:
+        raise ConfigurationError(problems)
+    return read_key(content_of(unit_key))
+
+
+def _build_of(path: Path, record: Record, secret: bytes | None) -> str | None:
+    """The address, as the report has it, of the audited build as which a store holds this file, intact; or None."""
+    from auditkit.commitment import keyed_digest
     from auditkit.errors import DataError, StoreError
     from auditkit.reports.words import audited
     from auditkit.store import Store
 
     address = path.parent.name
+    named = address if secret is None else keyed_digest(secret, address)
     known = {digest for system in audited(record) for digest in system.digests}
-    if path.name != _STORED or address not in known or path.parent.parent.name != "builds":
+    if path.name != _STORED or named not in known or path.parent.parent.name != "builds":
         return None
     try:
         Store(path.parents[2]).read(address)
     except StoreError as error:
         raise DataError(f"--model is not what the store made: {error}") from error
-    return address
+    return named
 
 
 def _root(commitment: str | None) -> str | None:

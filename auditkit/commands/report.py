@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from auditkit.commands import publish
+
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
@@ -18,7 +20,8 @@ Out = Annotated[Path | None, typer.Option(help="file to write; default: stdout")
 INVALID = 2
 LONGEST = 240
 
-report_app = typer.Typer(no_args_is_help=True, help="Check a report, and write it in other forms.")
+report_app = typer.Typer(no_args_is_help=True, help="Check a report, write it in other forms, and publish it.")
+publish.attach(report_app)
 
 
 def attach(app: typer.Typer) -> None:

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from auditkit.record import Curves, Estimate, Record, RocCurve
+from auditkit.record import Curves, Estimate, RankShift, Record, RocCurve
 from auditkit.reports import figures, plates, svg, words
 
 from .sample import METHODS, crowded, hostile, minimal, record
@@ -30,7 +30,7 @@ def by_name(whole: Record) -> dict[str, plates.Plate]:
 
 
 def test_figures_come_in_reading_order_and_repeat_byte_for_byte(usual: list[plates.Plate]) -> None:
-    assert [plate.name for plate in usual] == ["dose", "deciles", "roc", "scores", "ranks"]
+    assert [plate.name for plate in usual] == ["dose", "deciles", "roc", "scores", "ranks", "trajectories"]
     assert usual == figures.plates(record())
 
 
@@ -145,6 +145,35 @@ def test_rank_table_aligns_curves_of_different_quantiles() -> None:
     table = by_name(record(curves=Curves(rank_shift=[shift, coarse])))["ranks"].table
     assert table.rows[0][2] == "0.250"
     assert table.rows[1][2] == "not measured"
+
+
+def test_trajectories_read_each_quantile_of_original_audited_and_gold() -> None:
+    ways = {"original": [0.4, 0.8, 1.0], "sisa": [0.0, 0.6, 0.8], "Golds": [0.0, 0.5, 1.0]}
+    shifts = [RankShift(system=name, quantiles=[0.0, 0.5, 1.0], rank=ranks) for name, ranks in ways.items()]
+    plate = by_name(record(METHODS[:1], curves=Curves(rank_shift=shifts)))["trajectories"]
+    assert plate.table.columns == ("System", "Of the forgotten pairs", "Original", "Audited", "Gold")
+    assert [row[1] for row in plate.table.rows] == [
+        "95% quantile", "75% quantile", "median", "25% quantile", "5% quantile",
+    ]  # fmt: skip
+    assert plate.table.rows[1] == ("sisa", "75% quantile", "0.900", "0.700", "0.750")
+    assert plate.table.rows[-1] == ("sisa", "5% quantile", "0.440", "0.060", "0.050")
+    assert [entry.name for entry in plate.legend] == [row[1] for row in plate.table.rows]
+    assert len({(entry.swatch.split("style", 1)[1]) for entry in plate.legend}) == 5
+    assert {"sisa", "original", "audited", "Gold"} <= set(texts(plate.panels[0]))
+
+
+def test_trajectories_have_a_panel_for_each_audited_system(named: dict[str, plates.Plate]) -> None:
+    plate = named["trajectories"]
+    assert plate.small
+    assert [texts(panel)[-1] for panel in plate.panels] == [method[0] for method in METHODS]
+
+
+@pytest.mark.parametrize("gone", ["Golds", "original", "sisa"])
+def test_without_one_of_the_three_there_are_no_trajectories(gone: str) -> None:
+    shifts = [shift for shift in record(METHODS[:1]).curves.rank_shift if shift.system != gone]
+    assert "trajectories" not in by_name(record(METHODS[:1], curves=Curves(rank_shift=shifts)))
+    empty = RankShift(system=gone, quantiles=[], rank=[])
+    assert "trajectories" not in by_name(record(METHODS[:1], curves=Curves(rank_shift=[*shifts, empty])))
 
 
 def test_twelve_systems_are_told_apart_without_colour() -> None:

@@ -22,7 +22,7 @@ from .beneath import SETTLE
 from .sample import METHODS, controls, crowded, hostile, invalid, minimal, record
 
 BLOCKS = {"td", "th", "dt", "dd", "li", "tr", "div", "p"}
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"meta", "link", "br", "wbr", "img", "input", "hr"}
 MAKERS: list[Callable[[], Record]] = [record, invalid, crowded, hostile, minimal]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -55,7 +55,7 @@ class Page(HTMLParser):
             self.text.append(" ")
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text.append(data)
 
     def all(self, tag: str) -> list[dict[str, str]]:
@@ -106,7 +106,7 @@ def test_page_loads_nothing(source: str) -> None:
     assert "https:" not in style
     assert not page.all("script")
     assert [m["content"] for m in page.all("meta") if m.get("http-equiv")] == [
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     ]
 
 
@@ -328,21 +328,27 @@ def test_other_numbers() -> None:
     assert [numbers.counted(n, "pair") for n in (1, 4000)] == ["1 pair", "4,000 pairs"]
 
 
+def browse(page: Path, *switches: str) -> str:
+    """What headless Chromium prints of a page, with a profile of its own beside it."""
+    usual = (
+        "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+        "disable-component-update disable-sync hide-scrollbars"
+    )
+    command = [
+        *(str(CHROMIUM), *(f"--{switch}" for switch in (*usual.split(), *switches))),
+        *(f"--user-data-dir={page.parent / 'profile'}", page.as_uri()),
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return done.stdout.decode("utf-8", "replace")
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 @pytest.mark.parametrize("scheme", [0, 1], ids=["dark", "light"])
 def test_browser_draws_the_page(tmp_path: Path, scheme: int) -> None:
     html.write(record(METHODS[:2], controls=controls()), tmp_path / "report.html")
     picture = tmp_path / "page.png"
-    switches = (
-        "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-        "disable-component-update disable-sync hide-scrollbars window-size=900,2400"
-    )
-    command = [
-        *(str(CHROMIUM), *(f"--{switch}" for switch in switches.split())),
-        *(f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={scheme}"),
-        *(f"--screenshot={picture}", (tmp_path / "report.html").as_uri()),
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    colours = f"blink-settings=preferredColorScheme={scheme}"
+    browse(tmp_path / "report.html", "window-size=900,2400", colours, f"screenshot={picture}")
     pixels = np.asarray(matplotlib.image.imread(picture))[..., :3]
     assert pixels.shape[:2] == (2400, 900)
     # Every fifth of the page has ink on it, on the paper that the scheme asks for.

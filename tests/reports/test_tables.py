@@ -121,7 +121,7 @@ def test_what_is_not_parquet_is_refused(tmp_path: Path, frame: pd.DataFrame) -> 
     assert whole.units is not None
     digest = hashlib.sha256(b"no table").hexdigest()
     _put(tmp_path, whole.model_copy(update={"units": whole.units.model_copy(update={"digest": digest})}))
-    with pytest.raises(DataError, match="as Parquet"):
+    with pytest.raises(DataError, match="is not Parquet"):
         tables.units(report)
 
 

@@ -24,6 +24,7 @@ class TestNoOp(UnlearnerTests):
         parent = self.parent(task)
         served = self.unlearner.unlearn(parent, task, rng=np.random.default_rng(0))
         assert served is parent
+        assert isinstance(parent, Backbone)
         assert parent.data.digest == task.data.digest
 
 
@@ -125,8 +126,10 @@ class TestRowReinit(UnlearnerTests):
             config = {}  # noqa: RUF012
             fit = {}  # noqa: RUF012
 
+        task = OnEase().task(small_request("user"))
+        assert "no rows of its own" in (self.unlearner.refuses(task.recipe, task.request) or "")
         with pytest.raises(NotApplicableError, match="no rows of its own"):
-            OnEase().run(OnEase().task(small_request("user")))
+            OnEase().run(task)
 
 
 def _changed(parent: Backbone, served: Recommender) -> dict[str, Bools]:
@@ -137,5 +140,5 @@ def _changed(parent: Backbone, served: Recommender) -> dict[str, Bools]:
 def test_only_no_op_and_mask_keep_the_weights() -> None:
     for case in (TestNoOp(), TestOutputMask()):
         task = case.task(small_request("user"))
-        beneath, _ = case.unlearner.dump(case.run(task))
+        (beneath,), _ = case.unlearner.dump(case.run(task))
         assert not any(rows.any() for rows in _changed(case.parent(task), beneath).values())
