@@ -62,7 +62,8 @@ class Batches:
     @cached_property
     def _held(self) -> Ints:
         more = [self.excluded.codes(self.n_items)] if self.excluded is not None else []
-        return np.unique(np.concatenate([self.pairs.codes(self.n_items), *more]))
+        # Sorted is enough to search in; finding the distinct ones takes twenty times as long.
+        return np.sort(np.concatenate([self.pairs.codes(self.n_items), *more]))
 
     def holds(self, users: Ints, items: Ints) -> Bools:
         """Which pairs are positives or excluded, bool [n]."""
