@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast
 
 import typer
 
@@ -185,11 +185,19 @@ def list_(kind: Annotated[str, typer.Argument(help="backbones, unlearners, attac
         rows = _datasets()
     elif kind in ("backbones", "unlearners", "attacks"):
         known = registry(cast(Literal["backbones", "unlearners", "attacks"], kind))
-        rows = [(name, (known[name].__doc__ or "").strip().split("\n")[0]) for name in known]
+        rows = [(name, _described(known[name])) for name in known]
     else:
         raise ConfigurationError(f"list knows backbones, unlearners, attacks and datasets, not {kind!r}")
+    width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        typer.echo(f"{name:16} {text}")
+        typer.echo(f"{name:{width}}  {text}")
+
+
+def _described(plugin: type[Any]) -> str:
+    """The first line of its docstring; of an unlearner also its label and what it can answer."""
+    text = (plugin.__doc__ or "").strip().split("\n")[0]
+    label = getattr(plugin, "label", None)
+    return text if label is None else f"{label}; {', '.join(sorted(plugin.regimes))}. {text}"
 
 
 @data_app.command("inspect")

@@ -252,6 +252,15 @@ def test_list_shows_name_and_description(run: Run, kind: str, names: list[str]) 
     rows = dict(line.split(maxsplit=1) for line in said.out.splitlines())
     assert set(names) <= set(rows)
     assert all(len(text) > 10 for text in rows.values())
+    # Names are of unlike length, the texts begin in one column.
+    assert len({line.index(rows[line.split()[0]]) for line in said.out.splitlines()}) == 1
+
+
+def test_list_says_what_an_unlearner_is_and_can(run: Run) -> None:
+    rows = dict(line.split(maxsplit=1) for line in run("list", "unlearners").out.splitlines())
+    assert rows["gold"].startswith("baseline; interaction, item, modality, user. ")
+    assert rows["scif"].startswith("reconstructed; interaction, user. ")
+    assert rows["no-op"].startswith("control; ")
 
 
 def test_data_inspect_says_what_was_understood(run: Run, tiny_folder: Path) -> None:
