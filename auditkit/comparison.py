@@ -278,10 +278,9 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 
 def _yardstick(place: int, record: Record) -> Yardstick:
-    gold, original = (
-        next((s for s in record.systems if s.role == role and METRICS[0] in s.utility), None)
-        for role in ("gold", "original")
-    )
+    measured = {s.role: s for s in reversed(record.systems) if METRICS[0] in s.utility}
+    # Differences are to the plain Golds, which are listed apart where the audited procedure is another one.
+    gold, original = measured.get("plain gold", measured.get("gold")), measured.get("original")
     return Yardstick(
         source=place, backbone=record.backbone.name, margin=record.policy.margin,
         gold_recall=_band(gold) if gold else Estimate(note="no Gold's recall is in the report"),

@@ -181,7 +181,7 @@ def _systems(outcome: Outcome) -> list[SystemEntry]:
         entries.append(SystemEntry(**_entry(name, role, members, background, outcome)))
     if outcome.plain is not None:
         entries.append(
-            SystemEntry(**_entry("plain Golds", "gold", outcome.plain.evidence.systems, outcome.plain, outcome))
+            SystemEntry(**_entry("plain Golds", "plain gold", outcome.plain.evidence.systems, outcome.plain, outcome))
         )
     return entries
 

@@ -73,6 +73,7 @@ ROLES: Mapping[Role, str] = {
     "unlearned": "audited",
     "original": "original, before deletion",
     "gold": "Gold, retrained without the data",
+    "plain gold": "plain Gold, of utility and speedup: one model retrained without the data",
     "reference": "reference, retrained with part of the data",
     "control": "control",
 }
@@ -158,7 +159,7 @@ STATISTICS: tuple[tuple[str, str], ...] = (
 
 FEW = 6  # reasons that stand beside the verdict before the rest is folded away
 
-ORDER: tuple[Role, ...] = ("unlearned", "original", "control", "gold", "reference")
+ORDER: tuple[Role, ...] = ("unlearned", "original", "control", "gold", "plain gold", "reference")
 
 
 # Control characters, and those that turn the direction of writing, which could make a name read as another.

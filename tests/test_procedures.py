@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import auditkit
+from auditkit.comparison import compare
 from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner
 from auditkit.costs import piece
 from auditkit.data.dataset import Dataset, Floats, Ints
@@ -130,6 +131,12 @@ def test_shards_are_judged_by_golds_of_their_own_procedure(
     assert golds.utility["recall@20"].delta_vs_gold.value is not None
     assert plain.utility["recall@20"].delta_vs_gold.value is None
     assert "test-procedures-odd-even (forgetful True)" in record.protocol.procedure
+    assert (golds.role, plain.role) == ("gold", "plain gold")
+    (band,) = compare([record], ["a"]).groups[0].yardsticks
+    scatter = plain.utility["recall@20"]
+    assert scatter.low is not None
+    assert scatter.high is not None
+    assert band.gold_recall.high == pytest.approx((scatter.high - scatter.low) / 2 * np.sqrt(7))
 
 
 def test_a_half_that_is_kept_is_found(
