@@ -105,6 +105,8 @@ def audit(
     tables = load(config)
     plan = resolve(tables, profile)
     place = store or Path(tables.audit.store)
+    for caution in plan.cautions:
+        typer.echo(f"note: {caution}", err=True)
     if plan_only:
         _print_plan(plan, place)
         return

@@ -130,6 +130,16 @@ class Plan:
         return Protocol(self.recipe, self.split, self.settings.masked)
 
     @property
+    def cautions(self) -> list[str]:
+        """What can be done and is seldom what was meant; for stderr, nothing depends on it."""
+        return [
+            f"unlearner {m.name!r}: 2 runs need a wider margin than one, since two that lie apart say little about "
+            "their scatter; ask for 1, or for 3 and more"
+            for m in self.methods
+            if m.runs == 2
+        ]
+
+    @property
     def digest(self) -> str:
         """Of everything that must be fixed before an unlearned system is probed."""
         return digest_of(

@@ -174,7 +174,7 @@ def test_the_digest_fixes_data_request_recipe_and_methods(tiny: Dataset, tiny_re
         ({"min_power": float("nan")}, r"min_power must be in .*, got nan"),
         ({"tune": 0.6}, r"tune must be in \[0, 0.5\], a share of the request's clusters, got 0.6"),
         ({"tune": 0.01}, r"tune = 0.01 leaves \d+ units to tune on .* each part needs 20"),
-        ({"primary": "liar"}, "primary must be one of divergence, fold-in, .*, got 'liar'"),
+        ({"primary": "liar"}, "primary must be one of divergence, exposure, fold-in, .*, got 'liar'"),
         ({"primary": "fold-in"}, "primary 'fold-in' cannot judge interaction requests; choose .*lira-linear"),
         ({"given": {"no-op": Flat(120, 100)}}, "two systems are called 'no-op'; give one of them a label"),
         ({"given": {"ours": Flat(120, 99)}}, "'ours' scores 120 users x 99 items, the data set has 120 x 100"),
@@ -265,6 +265,12 @@ def test_a_request_may_come_in_steps(tiny: Dataset, tiny_recipe: Recipe) -> None
     assert plan.digest != planned(tiny, tiny_recipe, Method(Gold(), runs=2)).digest
     with pytest.raises(ConfigurationError, match="steps must be 1 or more and at most one a unit"):
         planned(tiny, tiny_recipe, Method(Gold(), steps=n + 1))
+
+
+def test_two_runs_are_cautioned_against(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    plan = planned(tiny, tiny_recipe, Method(NoOp(), runs=2), Method(Gold(), runs=3), ReverseBPR())
+    (caution,) = plan.cautions
+    assert caution.startswith("unlearner 'no-op': 2 runs need a wider margin than one")
 
 
 def test_a_modality_request_names_who_cannot_answer_it(tiny: Dataset, tiny_recipe: Recipe) -> None:
