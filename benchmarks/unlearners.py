@@ -127,7 +127,10 @@ def audit(data: Dataset, regime: Regime, group: str, methods: list[Unlearner], o
 
 
 def _number(value: float | None, digits: int = 3) -> str:
-    return "-" if value is None else f"{value:.{digits}f}".replace("0.", ".", 1)
+    if value is None:
+        return "-"
+    written = f"{value:.{digits}f}"
+    return written.replace("0.", ".", 1) if abs(value) < 1 else written
 
 
 def _with_ends(estimate: Estimate, digits: int = 3) -> str:
