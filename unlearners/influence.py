@@ -310,29 +310,6 @@ def adam(
     return Solution(p if quality is None else best, steps, "steps")
 
 
-def lissa(times: Times, g: Tensor, *, steps: int = 100, damping: float = 0.0, scale: float = 1.0) -> Solution:
-    """LiSSA (Agarwal, Bullins and Hazan, JMLR 2017): h <- g + (1 - damping) h - H h / scale from h = g, p = h / scale.
-
-    The limit is (H + damping scale I)^-1 g.
-
-    Args:
-        times: H v.
-        g: float [size].
-        steps: products with H, 0 or more.
-        damping: in [0, 1].
-        scale: above half of H's largest eigenvalue, else the recursion grows without bound.
-
-    Raises:
-        NotApplicableError: it did grow without bound.
-    """
-    h = g.clone()
-    for _ in range(steps):
-        h = g + (1 - damping) * h - times(h) / scale
-    if not bool(torch.isfinite(h).all()):
-        raise NotApplicableError(f"the recursion diverged in {steps} steps at scale {scale:g}; raise scale or damping")
-    return Solution(h / scale, steps, "steps")
-
-
 def exact(times: Times, g: Tensor, *, damping: float = 0.0) -> Solution:
     """(H + damping I)^-1 g of the dense matrix, for small selections.
 

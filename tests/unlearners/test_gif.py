@@ -12,7 +12,7 @@ from auditkit.testing import UnlearnerTests
 from auditkit.testing.examples import small_data, small_request
 from auditkit.testing.unlearners import forget_margin
 from auditkit.unlearners.gif import GIF, damped_inverse, largest_eigenvalue, within
-from auditkit.unlearners.influence import Selection, lissa
+from auditkit.unlearners.influence import Selection, exact
 from auditkit.unlearners.sampling import original_batches
 
 _USERS = np.arange(60)
@@ -169,7 +169,16 @@ def test_the_inverse_is_lissa_s_recursion(steps: int) -> None:
     values = torch.tensor([0.1, 1.0, 2.0], dtype=torch.float64)
     g = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
     found = damped_inverse(lambda v: values * v, g, steps=steps, damping=0.1, scale=2.0)
-    torch.testing.assert_close(found, lissa(lambda v: values * v, g, steps=steps, damping=0.1, scale=2.0).value)
+    # Of each eigenvalue a: the partial sum of the geometric series of 1 - .1 - a / 2.
+    ratio = 1 - 0.1 - values / 2.0
+    torch.testing.assert_close(found, g * sum(ratio**k for k in range(steps + 1)) / 2.0)
+
+
+def test_the_inverse_reaches_its_limit() -> None:
+    values = torch.tensor([0.1, 1.0, 2.0], dtype=torch.float64)
+    g = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    found = damped_inverse(lambda v: values * v, g, steps=3000, damping=0.01, scale=2.0)
+    torch.testing.assert_close(found, exact(lambda v: values * v, g, damping=0.02).value)
 
 
 def test_the_inverse_ends_before_negative_curvature_grows() -> None:

@@ -19,7 +19,6 @@ from auditkit.unlearners.influence import (
     conjugate_gradients,
     dense,
     exact,
-    lissa,
 )
 
 
@@ -272,16 +271,6 @@ class TestSolvers:
         found = adam(matrix.matmul, g, learning_rate=0.01, steps=100, quality=quality, patience=3)
         assert (found.ending, found.steps) == ("patience", 7)
         assert torch.equal(found.value, seen[3])
-
-    def test_lissa_reaches_its_limit(self) -> None:
-        matrix, g = definite()
-        scale = float(torch.linalg.eigvalsh(matrix).max())
-        found = lissa(matrix.matmul, g, steps=3000, damping=0.01, scale=scale).value
-        torch.testing.assert_close(found, exact(matrix.matmul, g, damping=0.01 * scale).value)
-
-    def test_lissa_that_grows_without_bound_says_so(self) -> None:
-        with pytest.raises(NotApplicableError, match="raise scale"):
-            lissa((5 * torch.eye(2)).matmul, torch.ones(2), steps=1000)
 
     def test_a_singular_or_large_dense_system_says_so(self) -> None:
         with pytest.raises(NotApplicableError, match="singular"):
