@@ -27,7 +27,7 @@ from auditkit.contracts import Recipe, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest, Regime, select
 from auditkit.errors import ConfigurationError
-from auditkit.plan import Plan, Settings, audited_systems, make_plan
+from auditkit.plan import Method, Plan, Settings, audited_systems, make_plan
 from auditkit.plan_checks import refusal
 from auditkit.plugins import unlearners
 from auditkit.record import Estimate, Record, SystemEntry
@@ -50,6 +50,7 @@ def _options() -> argparse.Namespace:
     made.add_argument("--methods", nargs="*", help="default: all but the controls")
     made.add_argument("--regimes", nargs="*", default=["interaction", "user", "item"])
     made.add_argument("--share", type=float, default=0.05, help="of the candidates that a request names")
+    made.add_argument("--runs", type=int, default=1, help="of each method; 3 where no spread is shown")
     made.add_argument("--profile", default="standard", choices=["quick", "standard", "certify"])
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--device", default="cpu")
@@ -97,11 +98,13 @@ def _plan(data: Dataset, regime: Regime, methods: list[Unlearner], options: argp
         else:
             able.append(method)
     settings = Settings(profile=options.profile, seed=options.seed, device=options.device)
-    return make_plan(data, request, recipe, able, settings=settings) if able else None
+    runs = [Method(method, options.runs) for method in able]
+    return make_plan(data, request, recipe, runs, settings=settings) if able else None
 
 
 def _folder(options: argparse.Namespace, regime: str, group: str) -> Path:
-    return Path(options.out) / f"{options.data_name}-{options.backbone}-{options.profile}" / regime / group
+    what = f"{options.data_name}-{options.backbone}-{options.profile}-{options.share:g}-seed{options.seed}"
+    return Path(options.out) / what / regime / group
 
 
 def _is_done(report: Path, plan: Plan, store: Path) -> bool:
