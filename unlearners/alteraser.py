@@ -20,6 +20,7 @@ from auditkit.deletion import DeletionRequest
 from auditkit.errors import ConfigurationError
 from auditkit.unlearners.influence import Hessian, Selection, conjugate_gradients
 from auditkit.unlearners.refusals import without_a_loss
+from auditkit.unlearners.rows import side_of
 from auditkit.unlearners.sampling import retained_batches
 
 _HALVINGS = 5
@@ -87,16 +88,10 @@ class AltEraser(Unlearner):
 
 def blocks(model: Backbone) -> Iterator[dict[str, nn.Parameter]]:
     """The trained parameters with a row per user, those with a row per item, and the rest; empty ones are left out."""
-    kinds: dict[str, dict[str, nn.Parameter]] = {"user": {}, "item": {}, "": {}}
+    kinds: dict[str | None, dict[str, nn.Parameter]] = {"user": {}, "item": {}, None: {}}
     for name, parameter in model.trained.items():
-        kinds[_kind(name, len(parameter), model)][name] = parameter
+        kinds[side_of(model, name)][name] = parameter
     return (block for block in kinds.values() if block)
-
-
-def _kind(name: str, length: int, model: Backbone) -> str:
-    """By the rule of names for parameters with a row per entity (see `Backbone`)."""
-    sizes = {"user": model.n_users, "item": model.n_items}
-    return next((side for side, size in sizes.items() if name.startswith(side) and length == size), "")
 
 
 def newton_step(selection: Selection, loss: Callable[[], Tensor], *, damping: float, steps: int) -> None:

@@ -15,6 +15,7 @@ from auditkit.data.dataset import Dataset, Features, Floats, Interactions, Ints
 from auditkit.deletion import DeletionRequest, Regime
 from auditkit.errors import NotApplicableError
 from auditkit.unlearners.reverse_bpr import ReverseBPR
+from auditkit.unlearners.rows import side_of
 
 
 @dataclass(frozen=True)
@@ -154,5 +155,4 @@ def _no_rows(recipe: Recipe) -> str:
 
 def _tables(model: Backbone) -> dict[str, nn.Parameter]:
     """The trained parameters with one row per user or item, by name and length."""
-    sizes = {"user": model.n_users, "item": model.n_items}
-    return {name: p for name, p in model.trained.items() if sizes.get(name[:4]) == len(p)}
+    return {name: p for name, p in model.trained.items() if side_of(model, name)}

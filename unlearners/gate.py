@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.contracts import Backbone, Task
-from auditkit.unlearners.isolation import side_of
+from auditkit.unlearners.isolation import table_side
 from auditkit.unlearners.reversal import Reversal
 from auditkit.unlearners.steps import Triples
 
@@ -44,7 +44,7 @@ class Gate:
         """
         side = "user" if task.request.regime == "user" else "item"
         named = np.unique(task.forget.users if side == "user" else task.forget.items)
-        names = [n for n in model.branches.get("id", ()) if n in model.trained and side_of(model, n) == side]
+        names = [n for n in model.branches.get("id", ()) if n in model.trained and table_side(model, n) == side]
         tables = {name: model.trained[name] for name in names}
         return cls(tables, torch.from_numpy(named).to(model.device))
 

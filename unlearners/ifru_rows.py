@@ -8,18 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auditkit.architecture import Backbone, Side
-from auditkit.contracts import Task
+from auditkit.contracts import Backbone, Task
 from auditkit.data.dataset import Floats
 from auditkit.errors import NotApplicableError
 from auditkit.unlearners.influence import Selection
 from auditkit.unlearners.pruning import Nodes, degrees
-
-
-def side_of(name: str, parameter: Tensor, model: Backbone) -> Side | None:
-    """Whose rows a parameter holds, by its name and length; None for a shared one."""
-    sizes: dict[Side, int] = {"user": model.n_users, "item": model.n_items}
-    return next((side for side, size in sizes.items() if name.startswith(side) and len(parameter) == size), None)
+from auditkit.unlearners.rows import side_of
 
 
 def rows_of(model: Backbone, nodes: Nodes) -> Selection:
@@ -30,7 +24,7 @@ def rows_of(model: Backbone, nodes: Nodes) -> Selection:
     """
     if not model.trained:
         raise NotApplicableError(f"{model.name} trains no parameter that could be moved; choose an exact method")
-    sides = {name: side_of(name, parameter, model) for name, parameter in model.trained.items()}
+    sides = {name: side_of(model, name) for name in model.trained}
     tables = {name: side for name, side in sides.items() if side is not None}
     ids = {"user": np.flatnonzero(nodes.users), "item": np.flatnonzero(nodes.items)}
     rows = {name: torch.from_numpy(ids[side]).to(model.device) for name, side in tables.items()}
@@ -48,7 +42,7 @@ def counted(model: Backbone, selection: Selection, counts: tuple[Floats, Floats]
     by_side = {"user": counts[0], "item": counts[1]}
     spread = []
     for name, parameter in selection.parameters.items():
-        side = side_of(name, parameter, model) if name in selection.rows else None
+        side = side_of(model, name) if name in selection.rows else None
         values = np.full(len(parameter), counts[0].sum()) if side is None else by_side[side]
         each = torch.as_tensor(values).to(parameter).view(-1, *[1] * (parameter.dim() - 1))
         spread.append(each.expand(parameter.shape))
@@ -68,7 +62,7 @@ def draw_again(model: Backbone, task: Task, rng: np.random.Generator) -> None:
     fresh = dict(_started(model, rng).named_parameters())
     with torch.no_grad():
         for name, parameter in model.trained.items():
-            side = side_of(name, parameter, model)
+            side = side_of(model, name)
             if side is not None:
                 ids = torch.from_numpy(left[side])
                 parameter[ids.to(parameter.device)] = fresh[name][ids].to(parameter.device)

@@ -15,17 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auditkit.contracts import Backbone
+from auditkit.contracts import Backbone, Side
 from auditkit.data.dataset import Interactions
+from auditkit.unlearners.rows import side_of
 
 _LEAST = 1e-20
 
 
-def side_of(model: Backbone, name: str) -> str | None:
+def table_side(model: Backbone, name: str) -> Side | None:
     """`user` or `item` where the parameter is a table [n, width] with a row for each of them, else None."""
-    shape = model.get_parameter(name).shape
-    sizes = (("user", model.n_users), ("item", model.n_items))
-    return next((side for side, n in sizes if name.startswith(side) and len(shape) == 2 and shape[0] == n), None)
+    return side_of(model, name) if model.get_parameter(name).dim() == 2 else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,7 @@ class Parts:
     @classmethod
     def of(cls, model: Backbone, name: str, pairs: Interactions) -> Parts:
         """The named rows of a table, or the whole of another parameter."""
-        parameter, side = model.get_parameter(name), side_of(model, name)
+        parameter, side = model.get_parameter(name), table_side(model, name)
         if side is None:
             return cls(parameter, None)
         rows = np.unique(pairs.users if side == "user" else pairs.items)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from auditkit.backbones.multimodal import MultimodalBackbone
 from auditkit.contracts import Backbone, Task
 from auditkit.data.dataset import Interactions
+from auditkit.unlearners.sampling import forgotten_batches, retained_batches
 from auditkit.unlearners.steps import Batches, Form, Gradients, Triples, gradients, reversed_bpr, tensors
 
 Scores = Callable[[Tensor, Tensor], Tensor]
@@ -52,11 +53,8 @@ class Reversal:
             batch, forget_batch: retained and forgotten pairs per step.
             form: of the reverse term.
         """
-        served, pairs, fit = model.on(task.retain), turned_round(task), task.recipe.fit
-        # Items without training pairs are no negatives where the parent's training had none of them.
-        pool = np.unique(task.retain.train.items) if fit.negatives == "trained" else None
-        retain = Batches(task.retain.train, served.n_items, batch, excluded=task.forget, pool=pool)
-        forget = Batches(pairs, served.n_items, forget_batch, excluded=task.retain.train, pool=pool)
+        served, fit = model.on(task.retain), task.recipe.fit
+        retain, forget = retained_batches(task, batch), forgotten_batches(task, forget_batch, turned_round(task))
         if task.request.regime != "modality":
             return cls(served, served.logits, retain, forget, fit.l2, form)
         modalities = task.request.modalities

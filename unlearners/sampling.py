@@ -14,9 +14,9 @@ def retained_batches(task: Task, size: int) -> Batches:
     return _batches(task, size, task.retain.train, task.retain.train, task.forget)
 
 
-def forgotten_batches(task: Task, size: int) -> Batches:
-    """Batches of `size` forgotten pairs; a user's retained items are none of their negatives."""
-    return _batches(task, size, task.forget, task.retain.train, task.retain.train)
+def forgotten_batches(task: Task, size: int, pairs: Interactions | None = None) -> Batches:
+    """Batches of `size` of the forgotten pairs, or of `pairs`; a user's retained items are none of their negatives."""
+    return _batches(task, size, task.forget if pairs is None else pairs, task.retain.train, task.retain.train)
 
 
 def original_batches(task: Task, size: int) -> Batches:

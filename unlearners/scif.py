@@ -21,6 +21,7 @@ from auditkit.deletion import DeletionRequest, Regime
 from auditkit.errors import ConfigurationError, NotApplicableError
 from auditkit.unlearners.influence import GaussNewton, Selection, Times, conjugate_gradients
 from auditkit.unlearners.refusals import without_a_loss
+from auditkit.unlearners.rows import side_of
 from auditkit.unlearners.sampling import retained_batches
 from auditkit.unlearners.steps import Triples, tensors
 
@@ -114,7 +115,7 @@ def user_rows(model: Backbone, users: Ints) -> Selection:
     Raises:
         NotApplicableError: there is none.
     """
-    tables = {n: p for n, p in model.trained.items() if n.startswith("user") and len(p) == model.n_users}
+    tables = {name: p for name, p in model.trained.items() if side_of(model, name) == "user"}
     if not tables:
         raise NotApplicableError(f"{model.name} trains no row per user, which is all that scif would move")
     rows = torch.as_tensor(users, device=model.device)

@@ -15,7 +15,7 @@ from auditkit.testing import UnlearnerTests
 from auditkit.testing.examples import small_data, small_request
 from auditkit.unlearners.branch_scaling import branch_scales, parameter_scales
 from auditkit.unlearners.gate import Gate
-from auditkit.unlearners.isolation import Isolation, side_of
+from auditkit.unlearners.isolation import Isolation, table_side
 from auditkit.unlearners.mmrecun import MMRecUn
 from auditkit.unlearners.reversal import Reversal
 from auditkit.unlearners.tru import TRU
@@ -190,7 +190,7 @@ class TestIsolation:
 
     def test_tables_are_told_by_name_and_length(self) -> None:
         model = self.model()
-        assert {name: side_of(model, name) for name in model.trained} == {
+        assert {name: table_side(model, name) for name in model.trained} == {
             "user_table": "user", "item_table": "item", "projection.weight": None, "projection.bias": None,
         }  # fmt: skip
 
