@@ -36,6 +36,7 @@ class Lira(Attack):
 
     def score(self, targets: Targets, background: Evidence) -> Scores:
         """Summed log-likelihood ratio per unit; no pattern."""
-        fitted, usable = fit_references(Pairs(), self.signal, background)
+        known = background.readings[Pairs()]
+        fitted, usable = fit_references(known, known.values[self.signal], background)
         reading = targets.readings[Pairs()]
         return Scores(summed(reading, fitted.log_ratio(reading.values[self.signal]), usable), None, int(usable.sum()))

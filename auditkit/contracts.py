@@ -211,8 +211,10 @@ class Needs:
         golds: Golds in the *background* of every target. 0 keeps Golds out of the background, so that they are scored
             as targets all at once and no leave-one-out is needed.
         references: references in the background.
-        unlearned_references: references that were trained and unlearned by the method.
-        before: the reading of the parent before unlearning.
+        unlearned_references: systems of role `unlearned reference` in the background: trained on all but a third of the
+            units, then made to forget another third by the method under test. Held: still entitled to; seen and not
+            held: trained on and unlearned; not seen: never trained on. Complete designs have a multiple of 3.
+        before: `Targets.before`, the answers of the original that the methods under test start from.
     """
 
     golds: int = 0
@@ -247,6 +249,9 @@ class Attack(ABC):
         primary_for: regimes in which it may be the primary attack.
         fails_in: regimes in which a bad finding counts against a system; elsewhere it is a note.
         one_sided: only a level above Gold is a finding; below it is none (and pattern and spread are not read).
+        release: it reads the model before and the model after, and an exact Gold is found too: a finding on releasing
+            both, judged apart. Its scores are higher for units that seem to have been deleted in between; they are
+            compared with those of retained units of the same system, never with Gold, and no verdict depends on them.
         reads: one sentence on what it sees, for the report.
     """
 
@@ -255,12 +260,18 @@ class Attack(ABC):
     primary_for: ClassVar[frozenset[Regime]] = frozenset()
     fails_in: ClassVar[frozenset[Regime]] = frozenset()
     one_sided: ClassVar[bool] = False
+    release: ClassVar[bool] = False
     reads: ClassVar[str] = ""
 
     @classmethod
     def battery(cls) -> tuple[Attack, ...]:
-        """The instances that run when nothing else is said; one with default parameters unless overridden."""
+        """The instances that run when nothing else is said; () for an attack that runs only when it is named."""
         return (cls(),)
+
+    @classmethod
+    def variants(cls) -> tuple[Attack, ...]:
+        """The instances that run when the attack is named, and that the catalogue compares."""
+        return cls.battery() or (cls(),)
 
     @property
     @abstractmethod

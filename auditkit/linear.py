@@ -6,23 +6,37 @@ from abc import abstractmethod
 
 import numpy as np
 
-from auditkit.contracts import Attack, Probe, Scores
+from auditkit.contracts import Attack, Scores
 from auditkit.data.dataset import Bools, Floats
 from auditkit.evidence import Evidence, Reading, Targets
 from auditkit.statistics.likelihood import InOut, fit_in_out
 
 
 class LinearAttack(Attack):
-    """An attack that is the linear score of references on one signal of its one probe."""
+    """An attack that is the linear score of references on one signal of its one probe.
+
+    An attack that makes its signal of several overrides `values`; one that contrasts other systems than references
+    with and without a unit overrides `fit`.
+    """
 
     @property
     @abstractmethod
     def read_signal(self) -> str:
         """Which signal of the probe is read."""
 
+    def values(self, reading: Reading, background: Evidence) -> Floats:
+        """What is scored, float64 [n_systems, n_points]; what makes it of signals is learned from `background`."""
+        return reading.values[self.read_signal]
+
+    def fit(self, background: Evidence) -> tuple[InOut, Bools]:
+        """Gaussians of the background's references at each point, and which points carry a contrast."""
+        reading = background.readings[self.probes[0]]
+        return fit_references(reading, self.values(reading, background), background)
+
     def score(self, targets: Targets, background: Evidence) -> Scores:
         """Sums over a unit's points of w (signal - middle) and v (signal - middle), v the pattern's weights."""
-        return linear_scores(self.probes[0], self.read_signal, targets, background)
+        reading = targets.readings[self.probes[0]]
+        return linear_scores(reading, self.values(reading, background), *self.fit(background))
 
     def weight_noise(self, background: Evidence) -> float | None:
         """How much the weights' own sampling noise adds to a Gold's scatter, at one reference on either side.
@@ -34,7 +48,7 @@ class LinearAttack(Attack):
         Returns:
             c, above 0; None where the references show no contrast beyond their noise.
         """
-        fitted, usable = fit_references(self.probes[0], self.read_signal, background)
+        fitted, usable = self.fit(background)
         per_side = len(background.rows("reference")) / 2
         if not usable.any():
             return None
@@ -43,10 +57,16 @@ class LinearAttack(Attack):
         return 2 / strength if strength > 0 else None
 
 
-def fit_references(probe: Probe, signal: str, background: Evidence) -> tuple[InOut, Bools]:
-    """Gaussians of the background's references at each point, and which points carry a contrast, bool [n_points]."""
-    reading, references = background.readings[probe], background.rows("reference")
-    fitted = fit_in_out(reading.values[signal][references], background.held[references][:, reading.unit])
+def fit_references(reading: Reading, values: Floats, background: Evidence) -> tuple[InOut, Bools]:
+    """Gaussians of the references at each point, and which points carry a contrast, bool [n_points].
+
+    Args:
+        reading: of the background.
+        values: a signal of it, float64 [n_systems, n_points].
+        background: says which systems are references, and what each holds.
+    """
+    references = background.rows("reference")
+    fitted = fit_in_out(values[references], background.held[references][:, reading.unit])
     return fitted, fitted.usable
 
 
@@ -56,11 +76,9 @@ def summed(reading: Reading, values: Floats, usable: Bools) -> Floats:
     return part.sums(values[:, usable])
 
 
-def linear_scores(probe: Probe, signal: str, targets: Targets, background: Evidence) -> Scores:
-    """Level and pattern of the linear score; weights come from the background's references alone."""
-    fitted, usable = fit_references(probe, signal, background)
-    reading = targets.readings[probe]
-    centred = reading.values[signal] - fitted.middle()
+def linear_scores(reading: Reading, values: Floats, fitted: InOut, usable: Bools) -> Scores:
+    """Level and pattern of the linear score of a signal, float64 [n_systems, n_points]."""
+    centred = values - fitted.middle()
     return Scores(
         summed(reading, fitted.weights() * centred, usable),
         summed(reading, fitted.pattern_weights() * centred, usable),

@@ -16,7 +16,7 @@ SCHEMA_ID = f"urn:auditkit:report:{SCHEMA_VERSION}"
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 Section = Literal["leak", "over_forgotten", "clean", "inconclusive", "not_applicable", "error"]
-Role = Literal["original", "unlearned", "gold", "plain gold", "reference", "control"]
+Role = Literal["original", "unlearned", "gold", "plain gold", "reference", "unlearned reference", "control"]
 
 
 class _Part(BaseModel):

@@ -19,7 +19,7 @@ from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Regime, Share
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case, Evidence, Reading, Targets
 from auditkit.findings import Rules
-from auditkit.linear import linear_scores
+from auditkit.linear import fit_references, linear_scores
 from auditkit.plan import reference_shares
 from auditkit.record import Role
 
@@ -55,7 +55,8 @@ class Linear(Attack):
         return (Signal(),)
 
     def score(self, targets: Targets, background: Evidence) -> Scores:
-        return linear_scores(Signal(), "z", targets, background)
+        known, reading = background.readings[Signal()], targets.readings[Signal()]
+        return linear_scores(reading, reading.values["z"], *fit_references(known, known.values["z"], background))
 
 
 @dataclass(frozen=True)

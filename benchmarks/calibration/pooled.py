@@ -10,7 +10,6 @@ from auditkit.contracts import Scores
 from auditkit.crossing import read_ladder, score_targets
 from auditkit.data.dataset import Bools, Floats
 from auditkit.findings import calibrate
-from auditkit.linear import fit_references
 from auditkit.plan import SIZES
 from auditkit.statistics.dose import SpreadScale
 from auditkit.statistics.units import unit_p_values
@@ -58,7 +57,7 @@ def dependence(pool: Pool, profile: str = "standard") -> dict[str, Any]:
     scores = score_targets(attack, golds, background)
     known = np.isfinite(scores.level).all(0)
     units = scores.level[:, known] - scores.level[:, known].mean(0)
-    fitted, usable = fit_references(attack.probes[0], attack.read_signal, background)  # type: ignore[attr-defined]
+    fitted, usable = attack.fit(background)  # type: ignore[attr-defined]
     reading = golds.readings[attack.probes[0]]
     points = fitted.weights()[usable] * reading.values["z"][:, usable]
     points = points - points.mean(0)
