@@ -73,6 +73,9 @@ class GivenTable(_Table):
     model: str
 
 
+AccessName = Literal["lists", "scores", "new-users", "new-items", "weights", "snapshots"]
+
+
 class AuditTable(_Table):
     """[audit]: how thoroughly."""
 
@@ -83,7 +86,8 @@ class AuditTable(_Table):
     tune: float = Field(0.0, ge=0, le=0.5)
     seed: int = Field(0, ge=0)
     device: str = "cpu"
-    access: tuple[Literal["lists", "scores", "new-users", "new-items", "weights"], ...] | None = None
+    access: tuple[AccessName, ...] | None = None
+    attacks: tuple[str, ...] | None = None
     masked: Literal["train+valid", "train"] = "train+valid"
     store: str = ".auditkit"
 
@@ -135,12 +139,13 @@ def _collect(problems: list[str], error: AuditkitError) -> None:
     problems += error.problems if isinstance(error, ConfigurationError) else [str(error)]
 
 
-def resolve(config: AuditConfig, profile: str | None = None) -> Plan:
+def resolve(config: AuditConfig, **overrides: Any) -> Plan:
     """Read the data, find the plug-ins and make the plan.
 
     Args:
         config: checked tables.
-        profile: overrides `audit.profile`.
+        overrides: keys of the table [audit], such as `profile`, `access` or `attacks`, that replace the file's; None
+            leaves a key as it is.
 
     Raises:
         ConfigurationError: everything that is wrong with recipe, unlearners, given systems, request and data, at once.
@@ -148,6 +153,7 @@ def resolve(config: AuditConfig, profile: str | None = None) -> Plan:
     from auditkit.contracts import Recipe
     from auditkit.plan import make_plan
 
+    config = _overridden(config, {name: value for name, value in overrides.items() if value is not None})
     problems: list[str] = list(_request_problems(config.request))
     found: dict[str, Any] = {}
     steps: dict[str, Callable[[], Any]] = {
@@ -170,10 +176,15 @@ def resolve(config: AuditConfig, profile: str | None = None) -> Plan:
         request,
         found["recipe"],
         found["methods"],
-        settings=_settings(config, profile),
+        settings=_settings(config),
         given=found["given"],
         split=split,
     )
+
+
+def _overridden(config: AuditConfig, said: Mapping[str, Any]) -> AuditConfig:
+    tables = config.model_dump(exclude_unset=True)
+    return parse({**tables, "audit": {**tables.get("audit", {}), **said}}, config.folder)
 
 
 def _request_problems(request: RequestTable) -> Iterator[str]:
@@ -247,16 +258,16 @@ def _import_model(table: GivenTable) -> Recommender:
     return model
 
 
-def _settings(config: AuditConfig, profile: str | None) -> Any:
+def _settings(config: AuditConfig) -> Any:
     from auditkit.plan import ALL_ACCESS, Settings
 
     table, policy = config.audit, config.policy
     return Settings(
-        profile=profile or table.profile,  # type: ignore[arg-type]
-        golds=table.golds, references=table.references, originals=table.originals, margin=policy.margin,
-        alpha=policy.alpha, min_power=policy.min_power, primary=policy.primary, tune=table.tune, seed=table.seed,
-        device=table.device,
-        access=ALL_ACCESS if table.access is None else _access(table.access), masked=table.masked,
+        profile=table.profile, golds=table.golds, references=table.references, originals=table.originals,
+        margin=policy.margin, alpha=policy.alpha, min_power=policy.min_power, primary=policy.primary,
+        tune=table.tune, seed=table.seed, device=table.device,
+        access=ALL_ACCESS if table.access is None else _access(table.access), attacks=table.attacks,
+        masked=table.masked,
     )  # fmt: skip
 
 
@@ -316,7 +327,9 @@ device = "cpu"
 # originals = 2
 # tune = 0                  # up to 0.5: share of the request's clusters (its users, or items) that choices are tuned on
                             # and that are not judged; each part needs 20 units
-# access = ["scores"]       # what the auditor can reach: lists, scores, new-users, new-items, weights
+# access = ["scores"]       # what the auditor can reach: lists, scores, new-users, new-items, weights; and snapshots,
+                            # both the model before and the one after (not granted unless it is named)
+# attacks = ["default"]     # which attacks run: default, all, or names (see: auditkit list attacks)
 # masked = "train+valid"    # pairs that leave the rankings at test; some papers mask "train" alone
 # store = ".auditkit"       # where trained systems are kept; nothing is trained twice
 
@@ -324,5 +337,5 @@ device = "cpu"
 alpha = 0.05                # of the one-sided bounds
 min_power = 0.8             # nothing passes where a system that holds half of the units is found less surely than this
 # margin = 0.10             # largest residue that counts as forgotten; default depends on regime and profile
-# primary = "lira-linear"   # the one attack that can PASS a system; default: lira-linear for interactions, else fold-in
+# primary = "lira-linear"   # the one attack that can PASS a system; default: by regime and access
 """

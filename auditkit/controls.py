@@ -14,11 +14,12 @@ from auditkit.contracts import Attack
 from auditkit.data.dataset import Ints
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case, Evidence
-from auditkit.findings import Rules, Yardstick, attempt, read_system
+from auditkit.findings import attempt, read_system
 from auditkit.judge import rule
 from auditkit.record import Control
 from auditkit.statistics.intervals import Interval
 from auditkit.statistics.roc import auc_clustered
+from auditkit.yardstick import Rules, Yardstick
 
 _BLIND_BAND = (0.45, 0.55)
 # Of a request that names one person nobody can hold a half, and of a few units a random half may be nearly nothing.

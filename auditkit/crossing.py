@@ -10,7 +10,11 @@ from auditkit.contracts import Access, Attack, Scores
 from auditkit.data.dataset import Bools, Floats, Ints
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence, Targets
+from auditkit.record import Role
 from auditkit.statistics.dose import DoseLine, LinearScale, fit_line
+
+# Systems that attacks learn from and that are never targets.
+_SUPPORT: tuple[Role, ...] = ("reference", "unlearned reference")
 
 
 def check_needs(attack: Attack, evidence: Evidence, allowed: Access) -> None:
@@ -22,12 +26,17 @@ def check_needs(attack: Attack, evidence: Evidence, allowed: Access) -> None:
     beyond = attack.access & ~allowed
     if beyond:
         raise NotApplicableError(f"it needs access to {beyond.name}, which this audit was not given")
-    if attack.needs.before or attack.needs.unlearned_references:
-        raise NotApplicableError(
-            "it needs the parent before unlearning or unlearned references, which this version does not collect"
-        )
-    have = {"references": len(evidence.rows("reference")), "golds": max(len(evidence.rows("gold")) - 1, 0)}
-    for what, wanted in (("references", attack.needs.references), ("golds", attack.needs.golds)):
+    if attack.needs.before and not len(evidence.rows("original")):
+        raise NotApplicableError("it needs the model before unlearning, and this audit has no original")
+    have = {
+        "references": len(evidence.rows("reference")), "golds": max(len(evidence.rows("gold")) - 1, 0),
+        "unlearned references": len(evidence.rows("unlearned reference")),
+    }  # fmt: skip
+    needs = attack.needs
+    wanted_of = {
+        "references": needs.references, "golds": needs.golds, "unlearned references": needs.unlearned_references
+    }  # fmt: skip
+    for what, wanted in wanted_of.items():
         if have[what] < wanted:
             raise NotApplicableError(
                 f"it needs {wanted} {what} in the background of every target, this audit has {have[what]}"
@@ -40,27 +49,36 @@ def check_needs(attack: Attack, evidence: Evidence, allowed: Access) -> None:
 
 
 def _background(attack: Attack, evidence: Evidence, left_out: Ints) -> Evidence:
-    roles = ("reference", "gold") if attack.needs.golds else ("reference",)
+    roles = (*_SUPPORT, "gold") if attack.needs.golds else _SUPPORT
     return evidence.take(np.setdiff1d(evidence.rows(*roles), left_out))
 
 
+def _targets(attack: Attack, evidence: Evidence, rows: Ints, before: Evidence) -> Targets:
+    """The answers of some systems, with the first original's beside each where the attack reads what was before."""
+    readings = {probe: evidence.readings[probe].take(rows) for probe in attack.probes}
+    if not attack.needs.before:
+        return Targets(readings)
+    parent = np.repeat(before.rows("original")[:1], len(rows))
+    return Targets(readings, {probe: before.readings[probe].take(parent) for probe in attack.probes})
+
+
 def _score(attack: Attack, evidence: Evidence, rows: Ints, background: Evidence) -> Scores:
-    return attack.score(Targets({probe: evidence.readings[probe].take(rows) for probe in attack.probes}), background)
+    return attack.score(_targets(attack, evidence, rows, evidence), background)
 
 
 def score_targets(attack: Attack, targets: Evidence, background: Evidence) -> Scores:
     """Score systems that are not in the background, which gives its references (and Golds, where needed)."""
-    readings = {probe: targets.readings[probe] for probe in attack.probes}
-    return attack.score(Targets(readings), _background(attack, background, np.empty(0, np.int64)))
+    mine = _targets(attack, targets, np.arange(len(targets.systems)), background)
+    return attack.score(mine, _background(attack, background, np.empty(0, np.int64)))
 
 
 def cross_score(attack: Attack, evidence: Evidence) -> Scores:
     """Score every system that is no reference, float64 [n_systems, n_units]; NaN in the rows of references.
 
-    The background is all references (and, where the attack needs them, all Golds). A Gold is then scored against the
-    other Golds.
+    The background is all references, unlearned ones among them (and, where the attack needs them, all Golds). A Gold is
+    then scored against the other Golds.
     """
-    golds, references = evidence.rows("gold"), evidence.rows("reference")
+    golds, references = evidence.rows("gold"), evidence.rows(*_SUPPORT)
     together = np.setdiff1d(np.arange(len(evidence.systems)), references)
     parts = [np.array([g]) for g in golds] if attack.needs.golds else []
     if attack.needs.golds:

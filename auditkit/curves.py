@@ -8,12 +8,13 @@ from scipy.special import expit
 from auditkit.data.dataset import Bools, Floats
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
-from auditkit.findings import Yardstick, read_system
+from auditkit.findings import read_system
 from auditkit.flow import Audited, Outcome
 from auditkit.probes import Pairs
 from auditkit.record import Curves, Histogram, RankShift, RocCurve, Rung
 from auditkit.statistics.intervals import t_quantile
 from auditkit.statistics.roc import roc_curve
+from auditkit.yardstick import Yardstick
 
 _BINS = 40
 _ROC_POINTS = 200

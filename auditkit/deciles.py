@@ -10,10 +10,11 @@ import pandas as pd
 from scipy import stats
 
 from auditkit.data.dataset import Bools, Floats, Ints
-from auditkit.findings import Judged, Yardstick
+from auditkit.findings import Judged
 from auditkit.record import Decile, Estimate
 from auditkit.statistics.dose import Reading
 from auditkit.statistics.multiplicity import holm
+from auditkit.yardstick import Yardstick
 
 MOST_GROUPS = 10
 MIN_UNITS_GROUP = 5

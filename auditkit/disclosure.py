@@ -6,9 +6,10 @@ from auditkit.contracts import Attack
 from auditkit.crossing import cross_score, score_targets
 from auditkit.data.dataset import Floats
 from auditkit.evidence import Evidence
-from auditkit.findings import Judged, Yardstick
+from auditkit.findings import Judged
 from auditkit.record import Estimate
 from auditkit.statistics.epsilon import EpsilonBound, epsilon_held_out, epsilon_split
+from auditkit.yardstick import Yardstick
 
 
 def epsilon_low(

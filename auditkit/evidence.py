@@ -203,6 +203,20 @@ class Evidence:
             {probe: reading.take(rows) for probe, reading in self.readings.items()},
         )  # fmt: skip
 
+    def joined(self, other: Evidence) -> Evidence:
+        """These systems and `other`'s, with the probes that all of them answered."""
+        readings = {
+            probe: Reading(
+                mine.points,
+                {name: np.concatenate([v, other.readings[probe].values[name]]) for name, v in mine.values.items()},
+                mine.n_units,
+            )
+            for probe, mine in self.readings.items()
+            if probe in other.readings
+        }
+        seen, held = (np.concatenate(pair) for pair in ((self.seen, other.seen), (self.held, other.held)))
+        return Evidence((*self.systems, *other.systems), self.units, seen, held, readings)
+
     def of_split(self, split: str) -> Evidence:
         """The same systems with the answers about units of one split: what judges never sees what was tuned on."""
         units = np.asarray(self.units["split"] == split)

@@ -1,201 +1,40 @@
-"""Scores to findings: every attack is calibrated on known systems and read by the same statistics."""
+"""Readings to findings: what the statistics conclude of an audited system from an attack's scores."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
-from auditkit.contracts import Access, Attack, Scores
-from auditkit.crossing import LadderReading, check_needs, cross_score, lines, read_ladder, score_targets
+from auditkit.contracts import Attack, Scores
+from auditkit.crossing import score_targets
 from auditkit.data.dataset import Bools, Floats
-from auditkit.decoys import Decoys, confirmed
-from auditkit.deletion import Regime
+from auditkit.decoys import confirmed
 from auditkit.digests import canonical
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
 from auditkit.record import Finding, Section
-from auditkit.reported import dose_estimate, finite, separation
-from auditkit.statistics.dose import (
-    MIN_POINTS_PATTERN,
-    MIN_UNITS_SPREAD,
-    DoseLine,
-    LinearScale,
-    Reading,
-    SpreadReading,
-    SpreadScale,
-)
+from auditkit.reported import dose_estimate, separation
+from auditkit.statistics.dose import DoseLine, Reading, SpreadReading
 from auditkit.statistics.multiplicity import holm
-from auditkit.statistics.power import attainable_margin
+from auditkit.yardstick import Rules, Yardstick, calibrate
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What a verdict is judged by, fixed before the unlearned systems are probed.
-
-    Attributes:
-        regime: of the request.
-        margin: largest |L|, |P| and rho that still counts as forgotten, on the dose scale.
-        alpha: of the one-sided bounds.
-        primary: name of the attack that alone can PASS a system.
-        allowed: what the auditor can reach.
-        seed: of the simulation of the attainable margin.
-        min_power: smallest acceptable power to find a system that holds half of the units; below it nothing can PASS.
-    """
-
-    regime: Regime
-    margin: float
-    alpha: float
-    primary: str
-    allowed: Access
-    seed: int
-    min_power: float = 0.8
-
-
-@dataclass(frozen=True, eq=False)
-class Yardstick:
-    """One attack, calibrated on systems whose truth is known.
-
-    Attributes:
-        attack: what is calibrated.
-        rules: what it will be judged by.
-        background: originals, Golds, references and controls.
-        judged: bool [n_units], forget units of the judge split that every Gold and original answered.
-        scores: of the background, references left NaN.
-        ladder: references, each read without itself.
-        decoys: how the signals follow from decoys; None where there are too few of them.
-        unshared: the same attack, calibrated on the signals without what decoys share.
-    """
-
-    attack: Attack
-    rules: Rules
-    background: Evidence
-    judged: Bools
-    scores: Scores
-    ladder: list[LadderReading]
-    decoys: Decoys | None = None
-    unshared: Yardstick | None = None
-
-    @cached_property
-    def lines(self) -> tuple[DoseLine, DoseLine]:
-        """Calibration of level and of pattern."""
-        return lines(self.ladder, len(self.background.rows("gold")))
-
-    def rows(self, values: Floats, role: str, units: Bools) -> Floats:
-        """Unit scores of the systems in a role."""
-        return values[self.background.rows(role)][:, units]
-
-    def scale(self, values: Floats, units: Bools) -> LinearScale:
-        """The linear scale on some units; `values` are the scores' level or pattern."""
-        if units is self.judged:
-            return self._level if values is self.scores.level else self._pattern
-        return self._make(values, units)
-
-    def _make(self, values: Floats, units: Bools) -> LinearScale:
-        return LinearScale(self.rows(values, "gold", units), self.rows(values, "original", units))
-
-    @cached_property
-    def _level(self) -> LinearScale:
-        return self._make(self.scores.level, self.judged)
-
-    @cached_property
-    def _pattern(self) -> LinearScale:
-        assert self.scores.pattern is not None
-        return self._make(self.scores.pattern, self.judged)
-
-    def spread_scale(self, units: Bools) -> SpreadScale:
-        """The spread scale on some units."""
-        return self._spread if units is self.judged else self._make_spread(units)
-
-    def _make_spread(self, units: Bools) -> SpreadScale:
-        return SpreadScale(self.rows(self.scores.level, "gold", units), self.rows(self.scores.level, "original", units))
-
-    @cached_property
-    def _spread(self) -> SpreadScale:
-        return self._make_spread(self.judged)
-
-    @property
-    def has_pattern(self) -> bool:
-        """The pattern applies: the attack has one, enough points carry weight, and the original stands out in it."""
-        return not self.without_pattern
-
-    @cached_property
-    def without_pattern(self) -> str:
-        """Why there is no pattern to read, empty where there is one."""
-        if self.scores.pattern is None:
-            return "the attack has no pattern"
-        if self.scores.n_points < MIN_POINTS_PATTERN:
-            return f"it needs {MIN_POINTS_PATTERN} points and the request has {self.scores.n_points}"
-        if not self.scale(self.scores.pattern, self.judged).power.bounds(self.rules.alpha)[0] > 0:
-            return "the original's pattern does not stand out from the Golds'"
-        return ""
-
-    @property
-    def has_spread(self) -> bool:
-        """The spread applies: enough units, and the attack is a signed linear score."""
-        return self.scores.pattern is not None and int(self.judged.sum()) >= MIN_UNITS_SPREAD
-
-    @property
-    def without_spread(self) -> str:
-        """Why a reading has no spread, where it has none."""
-        if self.scores.pattern is None:
-            return "not a linear score"
-        return "the original spreads no wider than the Golds" if self.has_spread else f"needs {MIN_UNITS_SPREAD} units"
-
-    @cached_property
-    def power(self) -> bool:
-        """The original stands above the Golds beyond their scatter."""
-        return (
-            bool(self.judged.any()) and self.scale(self.scores.level, self.judged).power.bounds(self.rules.alpha)[0] > 0
-        )
-
-    @cached_property
-    def null_readings(self) -> tuple[Floats, Floats, SpreadScale | None] | None:
-        """Level and pattern of the Golds, float64 [S] each, and the spread's scale; None where no system can PASS."""
-        if not self.power or self.scores.pattern is None or not self.has_pattern:
-            return None
-        level = self.scale(self.scores.level, self.judged).gold_doses * self.lines[0].slope(0.0)
-        pattern = self.scale(self.scores.pattern, self.judged).gold_doses * self.lines[1].slope(0.0)
-        return level, pattern, self.spread_scale(self.judged) if self.has_spread else None
-
-    @property
-    def bridges(self) -> tuple[float, float]:
-        """Of the lines of level and of pattern."""
-        return self.lines[0].bridge, self.lines[1].bridge
-
-    @cached_property
-    def attainable(self) -> float | None:
-        """Smallest margin at which 90% of fresh Golds would PASS; None where none can."""
-        if self.null_readings is None:
-            return None
-        rng = np.random.default_rng(self.rules.seed)
-        return finite(attainable_margin(*self.null_readings, alpha=self.rules.alpha, rng=rng, bridges=self.bridges))
-
-
-def calibrate(attack: Attack, background: Evidence, rules: Rules) -> Yardstick:
-    """Score what is known of, and read the ladder.
-
-    Raises:
-        NotApplicableError: the attack's needs are not met, or no unit was answered by every Gold and original.
-    """
-    check_needs(attack, background, rules.allowed)
-    plain = _calibrated(attack, background, rules)
-    decoys = Decoys.of(background, attack.probes)
-    if decoys is None:
-        return plain
-    freed = decoys.free(background, background.rows("gold"))
-    return replace(plain, decoys=decoys, unshared=_calibrated(attack, freed, rules))
-
-
-def _calibrated(attack: Attack, background: Evidence, rules: Rules) -> Yardstick:
-    scores = cross_score(attack, background)
-    known = scores.level[background.rows("gold", "original")]
-    units = background.units
-    judged = np.asarray((units["group"] == "forget") & (units["split"] == "judge")) & np.isfinite(known).all(0)
-    if not judged.any():
-        raise NotApplicableError("no unit of the request was answered by every Gold and original")
-    return Yardstick(attack, rules, background, judged, scores, read_ladder(attack, background, judged))
+def calibrate_all(
+    attacks: Sequence[Attack], background: Evidence, rules: Rules
+) -> tuple[dict[Attack, Yardstick], dict[Attack, Finding]]:
+    """A yardstick for every attack that applies, and the finding of every one that does not."""
+    yardsticks: dict[Attack, Yardstick] = {}
+    refusals: dict[Attack, Finding] = {}
+    for attack in attacks:
+        try:
+            yardsticks[attack] = calibrate(attack, background, rules)
+        except NotApplicableError as reason:
+            refusals[attack] = blank_finding(attack, rules, section="not_applicable", note=str(reason))
+        except Exception as error:  # an attack is a plug-in: whatever it raises becomes its finding and bars a PASS
+            refusals[attack] = blank_finding(attack, rules, section="error", note=f"{type(error).__name__}: {error}")
+    return yardsticks, refusals
 
 
 @dataclass(frozen=True, eq=False)

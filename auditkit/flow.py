@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,10 @@ from auditkit.contracts import Attack, Probe, Recommender
 from auditkit.controls import check_controls
 from auditkit.costs import Cost
 from auditkit.disclosure import epsilon_low
-from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case, Evidence, fix_points, make_case, observe
-from auditkit.findings import Judged, Yardstick, attempt, blank_finding, calibrate
+from auditkit.findings import Judged, attempt, calibrate_all
 from auditkit.judge import Ruling, rule
-from auditkit.plan import Plan, audited_systems, background_systems, earlier_steps, plain_golds
+from auditkit.plan import Plan, audited_systems, background_systems, earlier_steps, plain_golds, unlearned_references
 from auditkit.record import Control, Finding, Record, Settle
 from auditkit.resolution import power_at_half, settle
 from auditkit.serving import Serving, inspect_serving, served_finding
@@ -26,6 +25,7 @@ from auditkit.statistics.units import UnitTests
 from auditkit.store import Store
 from auditkit.unit_table import unit_table, unit_tests
 from auditkit.usefulness import Usefulness, measure_usefulness
+from auditkit.yardstick import Yardstick
 
 
 def silent(text: str, done: int, total: int) -> None:
@@ -135,7 +135,7 @@ def _observe(
             progress(f"probing {system.name}", k, len(systems))
             if cost is not None:
                 found.costs[system.name] = cost
-            if system.role != "reference":
+            if system.role not in ("reference", "unlearned reference"):
                 found.usefulness[system.name] = measure_usefulness(model, case, plan.protocol)
                 found.serving[system.name] = inspect_serving(model, case)
             yield system, model
@@ -146,22 +146,31 @@ def _observe(
 
 def _calibrate(plan: Plan, case: Case, background: Evidence) -> Bench:
     """A yardstick for every attack that applies, the finding of every one that does not, and the controls."""
-    yardsticks: dict[Attack, Yardstick] = {}
-    refusals: dict[Attack, Finding] = {}
     judged_part = background.of_split("judge")
-    for attack in plan.battery:
-        try:
-            yardsticks[attack] = calibrate(attack, judged_part, plan.rules)
-        except NotApplicableError as reason:
-            refusals[attack] = blank_finding(attack, plan.rules, section="not_applicable", note=str(reason))
-        except Exception as error:  # an attack is a plug-in: whatever it raises becomes its finding and bars a PASS
-            refusals[attack] = blank_finding(
-                attack, plan.rules, section="error", note=f"{type(error).__name__}: {error}"
-            )
+    shared = [attack for attack in plan.battery if not attack.needs.unlearned_references]
+    yardsticks, refusals = calibrate_all(shared, judged_part, plan.rules)
     controls, broken = check_controls(case, judged_part, yardsticks, plan.rules)
     primary = next((y for attack, y in yardsticks.items() if attack.name == plan.rules.primary), None)
     tuned = background.of_split("tune") if plan.settings.tune else None
     return Bench(yardsticks, refusals, primary, controls, broken, settle(primary) if primary else None, tuned)
+
+
+def _own_bench(
+    method: str, plan: Plan, background: Evidence, bench: Bench, questions: Mapping[Probe, pd.DataFrame], case: Case,
+    shop: Workshop, progress: Progress,
+) -> Bench:  # fmt: skip
+    """The bench with the attacks that learn from systems which `method` itself unlearned."""
+    own = [attack for attack in plan.battery if attack.needs.unlearned_references]
+    chosen = next((m for m in plan.methods if m.name == method), None)
+    if not own:
+        return bench
+    if chosen is not None:
+        asked = {probe: questions[probe] for attack in own for probe in attack.probes if probe in questions}
+        count = max(attack.needs.unlearned_references for attack in own)
+        made = _observe(unlearned_references(plan, chosen, count), asked, case, shop, plan, progress)
+        background = background.joined(made.evidence)
+    yardsticks, refusals = calibrate_all(own, background.of_split("judge"), plan.rules)
+    return replace(bench, yardsticks=bench.yardsticks | yardsticks, refusals=bench.refusals | refusals)
 
 
 def _judge(
@@ -212,8 +221,9 @@ def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
     audited = []
     for method, systems in audited_systems(plan).items():
         chained = [step for system in systems for step in earlier_steps(system)]
+        own = _own_bench(method, plan, background.evidence, bench, questions, case, shop, progress)
         observed = _observe([*chained, *systems], questions, case, shop, plan, progress)
-        audited.append(_judge(method, systems, observed, plan, bench))
+        audited.append(_judge(method, systems, observed, plan, own))
     return Outcome(plan, case, background, bench, audited, plain)
 
 

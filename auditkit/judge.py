@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from auditkit.findings import Judged, Rules, Yardstick
+from auditkit.findings import Judged
 from auditkit.record import Depth, Finding, Settle, Verdict
 from auditkit.resolution import power_at_half, remedies
 from auditkit.statistics.multiplicity import holm
+from auditkit.yardstick import Rules, Yardstick
 
 MIN_RUNS_WITHOUT_SPREAD = 3
 UNCALIBRATED = (

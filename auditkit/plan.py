@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from auditkit.battery import battery_problems, choose_battery, primary_of
 from auditkit.builds import Given, System, Train, Unlearn
 from auditkit.contracts import Access, Attack, Recipe, Recommender, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Share
 from auditkit.digests import canonical, digest_of
 from auditkit.errors import ConfigurationError
-from auditkit.findings import Rules
 from auditkit.plan_checks import (
     Profile as Profile,
 )
@@ -22,9 +22,9 @@ from auditkit.plan_checks import (
     request_problems,
     setting_problems,
 )
-from auditkit.plugins import attacks
 from auditkit.protocol import Masked, Protocol
 from auditkit.record import Role
+from auditkit.yardstick import Rules
 
 # Golds and references per profile; margins per regime are what a true Gold attains with them in nine of ten audits.
 # That of modality requests is borrowed from items and not calibrated: such audits end INCONCLUSIVE by rule.
@@ -35,10 +35,6 @@ MARGINS: Mapping[str, tuple[float, float, float]] = {
     "item": (0.40, 0.25, 0.20),
     "modality": (0.40, 0.25, 0.20),
 }
-# The attack that alone can PASS a system: rows of erased users or items read clean where fold-in still finds them.
-PRIMARY: Mapping[str, str] = {
-    "interaction": "lira-linear", "user": "fold-in", "item": "fold-in", "modality": "lira-linear"
-}  # fmt: skip
 TIMED_GOLDS = 3
 ALL_ACCESS = Access.LISTS | Access.SCORES | Access.NEW_USERS | Access.NEW_ITEMS | Access.WEIGHTS
 
@@ -77,7 +73,8 @@ class Settings:
         alpha: of the one-sided bounds, in (0, .5).
         min_power: smallest acceptable probability, in [0, 1), that a system which holds half of the units is found;
             where the Golds promise less, nothing can PASS. 0 asks for none.
-        primary: name of the primary attack; `PRIMARY` has the default of each regime.
+        primary: name of the primary attack; None takes the one of regime and access (`auditkit.battery`).
+        attacks: names of the attacks that run; None is `default`, those that run when nothing is said.
         tune: share of the request's clusters, in [0, .5], whose units choices are tuned on; they are not judged.
         seed: of everything.
         device: torch device.
@@ -93,6 +90,7 @@ class Settings:
     alpha: float = 0.05
     min_power: float = 0.8
     primary: str | None = None
+    attacks: tuple[str, ...] | None = None
     tune: float = 0.0
     seed: int = 0
     device: str = "cpu"
@@ -168,10 +166,11 @@ def make_plan(
     """  # fmt: skip
     settings, given = settings or Settings(), dict(given or {})
     chosen = tuple(m if isinstance(m, Method) else Method(m) for m in methods)
-    primary = settings.primary or PRIMARY[request.regime]
+    primary = settings.primary or primary_of(request.regime, settings.access)
     recipe = _with_trainer(recipe, chosen)
     problems = [
-        *setting_problems(settings, request), *primary_problems(settings.primary, primary, request.regime),
+        *setting_problems(settings, request), *battery_problems(settings.attacks),
+        *primary_problems(settings.primary, primary, request.regime),
         *given_problems(chosen, given, data), *method_problems(chosen, recipe, request),
         *request_problems(request, recipe, data),
     ]  # fmt: skip
@@ -183,7 +182,8 @@ def make_plan(
         request.regime, settings.margin or 0.0, settings.alpha, primary, settings.access, settings.seed,
         settings.min_power,
     )  # fmt: skip
-    ordered = sorted(battery or _default_battery(), key=lambda a: a.name != primary)
+    chosen_attacks = choose_battery(settings.attacks, primary)
+    ordered = sorted(battery or chosen_attacks, key=lambda attack: attack.name != primary)
     return Plan(data, request, recipe, chosen, settings, rules, tuple(ordered), given, split)
 
 
@@ -191,10 +191,6 @@ def _with_trainer(recipe: Recipe, methods: Sequence[Method]) -> Recipe:
     """The procedure under audit: that of the method which brings its own, else the recipe as it is."""
     trainers = [m.unlearner for m in methods if m.unlearner.trains]
     return replace(recipe, trainer=trainers[0]) if trainers and recipe.trainer is None else recipe
-
-
-def _default_battery() -> list[Attack]:
-    return [attack for name in attacks() for attack in attacks()[name].battery()]
 
 
 def _filled(settings: Settings, regime: str) -> Settings:
@@ -260,6 +256,30 @@ def plain_golds(plan: Plan) -> list[System]:
         )
         for k in range(plan.settings.golds or 0)
     ]
+
+
+def unlearned_references(plan: Plan, method: Method, count: int) -> list[System]:
+    """Systems trained on all but a third of the units that `method` then made forget another third, in triples.
+
+    Over a triple every unit was once held, once unlearned and once never trained on (U-LiRA: Hayes et al., arXiv
+    2403.01218). The method runs as it does on the whole request, on a third as many units.
+
+    Args:
+        plan: the audit.
+        method: under test.
+        count: how many are wanted; rounded up to whole triples.
+    """
+    seed, found = plan.settings.seed, []
+    for k in range(-(-count // 3)):
+        order = seed_of(seed, "thirds", k)
+        thirds = [Share(r / 3, (r + 1) / 3, order) for r in range(3)]
+        for r in range(3):
+            index = 3 * k + r
+            parent = Train(plan.recipe, thirds[r], seed_of(seed, "unlearned reference", index))
+            made = Unlearn(parent, method.unlearner, thirds[(r + 1) % 3], seed_of(seed, f"again {method.name}", index))
+            name = f"{method.name} reference-{index + 1}"
+            found.append(System(name, "unlearned reference", made, method.unlearner.name))
+    return found
 
 
 def audited_systems(plan: Plan) -> dict[str, list[System]]:

@@ -139,7 +139,7 @@ class ForgettingAudit:
         path = self._home / named
         if (path, out) not in self._records:
             tables = load(path)
-            plan = resolve(tables, self._options.auditkit_profile)
+            plan = resolve(tables, profile=self._options.auditkit_profile)
             return self._once((path, out), plan, self._home / (self._options.auditkit_store or tables.audit.store), out)
         return self._noted((path, out))
 

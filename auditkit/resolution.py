@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from auditkit.findings import Yardstick
 from auditkit.linear import LinearAttack
 from auditkit.record import Settle
 from auditkit.statistics.dose import bridge_error
 from auditkit.statistics.power import detection_power, what_would_settle
+from auditkit.yardstick import Yardstick
 
 
 def power_at_half(yardstick: Yardstick) -> float:

@@ -18,7 +18,6 @@ from auditkit.builds import System, Unlearn, Workshop
 from auditkit.curves import curves, rungs
 from auditkit.deciles import deciles
 from auditkit.digests import canonical
-from auditkit.findings import Yardstick
 from auditkit.flow import Audited, Observations, Outcome
 from auditkit.plan import Plan
 from auditkit.record import (
@@ -42,6 +41,7 @@ from auditkit.statistics.dose import standard_error
 from auditkit.statistics.intervals import t_quantile
 from auditkit.store import Store
 from auditkit.unit_table import summarise_units
+from auditkit.yardstick import Yardstick
 
 LIMITS = (
     "Behaviour was compared with systems retrained without the data; nothing here proves that no trace exists, "

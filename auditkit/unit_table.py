@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from auditkit.data.dataset import Bools, Floats
-from auditkit.findings import Judged, Yardstick
+from auditkit.findings import Judged
 from auditkit.record import UnitTests as UnitTestsEntry
 from auditkit.statistics.dose import FLOOR
 from auditkit.statistics.units import UnitTests, unit_p_values
+from auditkit.yardstick import Yardstick
 
 # False discovery rate of the summary; the table holds every p and q, so another rate can be read off it.
 RATE = 0.05

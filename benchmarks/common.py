@@ -22,11 +22,11 @@ from auditkit.data.dataset import Dataset, Floats
 from auditkit.data.readers import read
 from auditkit.deletion import Regime, Share, select
 from auditkit.evidence import Case, Evidence, fix_points, make_case, observe
-from auditkit.findings import Yardstick, calibrate
 from auditkit.plan import Plan, Settings, background_systems, make_plan, seed_of
 from auditkit.plugins import unlearners
 from auditkit.store import Store
 from auditkit.talk import Talk
+from auditkit.yardstick import Yardstick, calibrate
 
 LIGHTGCN = {"config": {"layers": 2}, "fit": {"learning_rate": 5e-3, "batch": 4096, "epochs": 40}}
 

@@ -18,10 +18,10 @@ from auditkit.data.dataset import Bools, Floats
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Regime, Share
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case, Evidence, Reading, Targets
-from auditkit.findings import Rules
 from auditkit.linear import fit_references, linear_scores
 from auditkit.plan import reference_shares
 from auditkit.record import Role
+from auditkit.yardstick import Rules
 
 RECIPE = Recipe.of("bpr-mf")
 ALL = Access.SCORES | Access.LISTS

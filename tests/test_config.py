@@ -162,7 +162,7 @@ def test_a_configuration_becomes_the_plan_it_says(tiny_folder: Path, monkeypatch
         "audit": {"golds": 3, "references": 6, "originals": 1, "seed": 11, "access": ["scores", "new-users"]},
         "policy": {"margin": 0.3, "alpha": 0.1, "primary": "fold-in", "min_power": 0.9},
     }
-    plan = resolve(parse(tables, tiny_folder), "quick")
+    plan = resolve(parse(tables, tiny_folder), profile="quick")
     s = plan.settings
     assert (s.profile, s.golds, s.references, s.originals, s.seed) == ("quick", 3, 6, 1, 11)
     assert s.access == Access.SCORES | Access.NEW_USERS
@@ -186,10 +186,22 @@ def test_the_share_to_tune_on_is_read_and_refused_where_too_little_is_left(tiny_
     assert [p.split(":")[0] for p in problems_of(lambda: parse(wild))] == ["audit.tune", "policy.min_power"]
 
 
+def test_what_the_command_says_replaces_the_file_and_is_checked_alike(tiny_folder: Path) -> None:
+    config = load(tiny_folder / "gold.toml")
+    plan = resolve(config, profile="standard", access=("scores",), attacks=("default", "lira"))
+    assert (plan.settings.profile, plan.settings.access) == ("standard", Access.SCORES)
+    assert plan.settings.attacks == ("default", "lira")
+    assert resolve(config, profile=None).digest == resolve(config).digest
+    wrong = problems_of(lambda: resolve(config, profile="swift", access=("scores", "thoughts")))
+    assert [p.split(":")[0] for p in wrong] == ["audit.profile", "audit.access.1"]
+    assert "'quick', 'standard' or 'certify', got 'swift'" in wrong[0]
+    assert any("'mind-reading' not known" in p for p in problems_of(lambda: resolve(config, attacks=("mind-reading",))))
+
+
 def test_the_same_file_gives_the_same_digest(tiny_folder: Path) -> None:
     first, again = (resolve(load(tiny_folder / "gold.toml")) for _ in range(2))
     assert first.digest == again.digest
-    assert resolve(load(tiny_folder / "gold.toml"), "standard").digest != first.digest
+    assert resolve(load(tiny_folder / "gold.toml"), profile="standard").digest != first.digest
     assert resolve(load(tiny_folder / "no-op.toml")).digest != first.digest
 
 

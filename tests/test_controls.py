@@ -9,9 +9,9 @@ from auditkit.controls import blind_auc, check_controls
 from auditkit.data.dataset import Dataset, Interactions
 from auditkit.deletion import DeletionRequest, select
 from auditkit.evidence import Case, Evidence, make_case
-from auditkit.findings import calibrate
 from auditkit.record import Control
 from auditkit.testing.examples import small_case, small_data, small_request
+from auditkit.yardstick import calibrate
 
 from .gaussian import Linear, Raw, Signal, World, rules
 

@@ -15,10 +15,11 @@ from scipy import stats
 
 from auditkit.data.dataset import Floats
 from auditkit.deciles import deciles, degrees_of, outside_p, quantile_groups
-from auditkit.findings import Yardstick, calibrate, read_system
+from auditkit.findings import read_system
 from auditkit.record import Decile
 from auditkit.statistics.dose import LinearScale, Reading
 from auditkit.statistics.multiplicity import holm
+from auditkit.yardstick import Yardstick, calibrate
 
 from .gaussian import Linear, World, rules
 

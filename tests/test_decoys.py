@@ -14,8 +14,9 @@ from auditkit.data.dataset import Bools, Floats
 from auditkit.decoys import MIN_DECOYS, Decoys, confirmed
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence, Reading
-from auditkit.findings import Yardstick, calibrate, finding, read_system
+from auditkit.findings import finding, read_system
 from auditkit.judge import rule
+from auditkit.yardstick import Yardstick, calibrate
 from tests.gaussian import Linear, Signal, World, rules
 
 UNITS, DECOYS = 300, 400

@@ -14,9 +14,10 @@ from auditkit.data.dataset import Floats
 from auditkit.deletion import Regime
 from auditkit.disclosure import epsilon_low
 from auditkit.evidence import Evidence, Targets
-from auditkit.findings import calibrate, read_system
+from auditkit.findings import read_system
 from auditkit.record import Estimate
 from auditkit.statistics.epsilon import epsilon_lower, epsilon_split
+from auditkit.yardstick import calibrate
 
 from .gaussian import Linear, Raw, Signal, World, rules
 

@@ -8,8 +8,9 @@ from auditkit.contracts import Access
 from auditkit.data.dataset import Floats
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
-from auditkit.findings import Yardstick, attempt, blank_finding, calibrate, finding, read_system
+from auditkit.findings import attempt, blank_finding, finding, read_system
 from auditkit.statistics.multiplicity import holm
+from auditkit.yardstick import Yardstick, calibrate
 
 from .gaussian import Broken, Linear, Raw, World, rules
 

@@ -9,10 +9,11 @@ import pytest
 
 from auditkit.contracts import Attack
 from auditkit.data.dataset import Floats
-from auditkit.findings import Rules, Yardstick, attempt, blank_finding, calibrate, read_system
+from auditkit.findings import attempt, blank_finding, read_system
 from auditkit.judge import Ruling, rule
 from auditkit.record import Estimate, Finding, Verdict, worst
 from auditkit.resolution import power_at_half, remedies, settle
+from auditkit.yardstick import Rules, Yardstick, calibrate
 
 from .gaussian import Broken, Linear, Raw, World, rules
 

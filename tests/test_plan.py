@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from auditkit.battery import PRIMARIES
 from auditkit.builds import Given, Train, Unlearn
 from auditkit.contracts import Access, Backbone, Recipe, Task, Unlearner
 from auditkit.data.dataset import Dataset, Ints
@@ -18,7 +19,6 @@ from auditkit.errors import ConfigurationError, DataError
 from auditkit.plan import (
     ALL_ACCESS,
     MARGINS,
-    PRIMARY,
     SIZES,
     TIMED_GOLDS,
     Method,
@@ -64,8 +64,8 @@ def test_profile_and_regime_fill_in_what_is_not_said(
     plan = planned(tiny, recipe, profile=profile, request=request)
     assert (plan.settings.golds, plan.settings.references) == SIZES[profile]
     assert plan.settings.margin == plan.rules.margin == MARGINS[regime][list(SIZES).index(profile)]
-    assert plan.rules.primary == PRIMARY[regime]
-    assert regime in attacks()[PRIMARY[regime]].primary_for
+    assert plan.rules.primary == PRIMARIES[regime][0]
+    assert regime in attacks()[PRIMARIES[regime][0]].primary_for
     assert (plan.rules.min_power, plan.settings.tune) == (0.8, 0.0)
     assert plan.battery[0].name == plan.rules.primary
     assert {a.name for a in plan.battery} == set(attacks())

@@ -10,11 +10,12 @@ import pytest
 from scipy import stats
 
 from auditkit.contracts import Attack, Needs, Probe
-from auditkit.findings import Yardstick, calibrate, read_system
+from auditkit.findings import read_system
 from auditkit.linear import LinearAttack
 from auditkit.record import Settle
 from auditkit.resolution import power_at_half, remedies, settle
 from auditkit.statistics.power import attainable_margin
+from auditkit.yardstick import Yardstick, calibrate
 
 from .gaussian import Linear, Signal, World, rules
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from auditkit.findings import Judged, Yardstick, calibrate, read_system
+from auditkit.findings import Judged, read_system
 from auditkit.statistics.multiplicity import benjamini_hochberg
 from auditkit.statistics.units import unit_p_values
 from auditkit.unit_table import RATE, summarise_units, unit_table, unit_tests
+from auditkit.yardstick import Yardstick, calibrate
 
 from .gaussian import Linear, World, rules
 

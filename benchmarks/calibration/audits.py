@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from auditkit.battery import primary_of
 from auditkit.contracts import Attack, Scores
 from auditkit.controls import check_controls
 from auditkit.data.dataset import Floats, Ints
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
-from auditkit.findings import Judged, Rules, Yardstick, blank_finding, calibrate, conclude, read_scores, score_system
+from auditkit.findings import Judged, blank_finding, conclude, read_scores, score_system
 from auditkit.judge import rule
-from auditkit.plan import ALL_ACCESS, MARGINS, PRIMARY, SIZES
+from auditkit.plan import ALL_ACCESS, MARGINS, SIZES
 from auditkit.plugins import attacks
 from auditkit.record import Finding
 from auditkit.statistics.dose import Reading, SpreadReading
 from auditkit.statistics.multiplicity import holm
+from auditkit.yardstick import Rules, Yardstick, calibrate
 from benchmarks.calibration.pools import Pool
 from benchmarks.calibration.worlds import CELLS, PASSES
 
@@ -38,14 +40,16 @@ def rules_of(pool: Pool, profile: str) -> Rules:
     """The default rules of the world's regime."""
     regime = pool.world.regime
     margin = MARGINS[regime][list(SIZES).index(profile)]
-    return Rules(regime=regime, margin=margin, alpha=0.05, primary=PRIMARY[regime], allowed=ALL_ACCESS, seed=0)
+    return Rules(
+        regime=regime, margin=margin, alpha=0.05, primary=primary_of(regime, ALL_ACCESS), allowed=ALL_ACCESS, seed=0
+    )
 
 
 def battery(pool: Pool) -> list[Attack]:
     """The attacks that can count, primary first."""
     found = [attack for name in _BATTERY for attack in attacks()[name].battery()]
     found = [a for a in found if pool.world.regime in a.fails_in | a.primary_for]
-    return sorted(found, key=lambda a: a.name != PRIMARY[pool.world.regime])
+    return sorted(found, key=lambda a: a.name != primary_of(pool.world.regime, ALL_ACCESS))
 
 
 def references(pool: Pool, count: int, rng: np.random.Generator) -> Ints:

@@ -9,10 +9,10 @@ import numpy as np
 from auditkit.contracts import Scores
 from auditkit.crossing import read_ladder, score_targets
 from auditkit.data.dataset import Bools, Floats
-from auditkit.findings import calibrate
 from auditkit.plan import SIZES
 from auditkit.statistics.dose import SpreadScale
 from auditkit.statistics.units import unit_p_values
+from auditkit.yardstick import calibrate
 from benchmarks.calibration.audits import battery, draw, rules_of
 from benchmarks.calibration.pools import Pool
 

@@ -15,7 +15,7 @@ from auditkit.data.dataset import Floats
 from auditkit.deletion import EVERYBODY, NOBODY
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case, Evidence, fix_points, make_case, observe
-from auditkit.findings import Judged, Rules, Yardstick, attempt, calibrate
+from auditkit.findings import Judged, attempt
 from auditkit.judge import rule
 from auditkit.plan import Plan, background_systems, seed_of
 from auditkit.record import Verdict
@@ -23,6 +23,7 @@ from auditkit.statistics.multiplicity import holm
 from auditkit.statistics.roc import auc
 from auditkit.store import Store
 from auditkit.talk import Talk
+from auditkit.yardstick import Rules, Yardstick, calibrate
 from benchmarks.field_habits.pairs import Pairs, answers, choose_pairs
 
 
