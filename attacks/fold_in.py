@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from auditkit.attacks.halves import halved_histories
 from auditkit.contracts import Access, Backbone, Needs, Probe, Recommender
 from auditkit.data.dataset import Floats, Ints
 from auditkit.deletion import Regime
@@ -19,9 +20,6 @@ from auditkit.errors import NotApplicableError
 from auditkit.evidence import Case
 from auditkit.linear import LinearAttack
 from auditkit.probes import offered, row_moments
-
-# Fewer pairs cannot be halved into something to tell and something to ask.
-_MIN_PAIRS = 4
 
 
 @dataclass(frozen=True)
@@ -42,18 +40,7 @@ class FoldIn(Probe):
 
     def points(self, case: Case, *, rng: np.random.Generator) -> pd.DataFrame:
         """Pairs of the forget units that have at least 4, half of each unit's marked as told."""
-        if case.request.regime not in ("user", "item"):
-            raise NotApplicableError("fold-in asks about whole users or items; this request names interactions")
-        pairs = case.pairs()
-        pairs = pairs[case.forget[pairs["unit"].to_numpy()]]
-        sizes = pairs.groupby("unit")["unit"].transform("size")
-        pairs = pairs[sizes >= _MIN_PAIRS].reset_index(drop=True)
-        if pairs.empty:
-            raise NotApplicableError(f"no unit of the request has {_MIN_PAIRS} training pairs to halve")
-        place = pairs.assign(draw=rng.random(len(pairs))).groupby("unit")["draw"].rank(method="first")
-        size = pairs.groupby("unit")["unit"].transform("size")
-        found: pd.DataFrame = pairs.assign(told=(place <= size // 2).to_numpy())
-        return found
+        return halved_histories(case, rng)
 
     def read(
         self, model: Recommender, points: pd.DataFrame, case: Case, *, rng: np.random.Generator

@@ -10,8 +10,8 @@ from auditkit.plugins import attacks
 # The attacks that alone can PASS a system, by preference: the first whose access is granted is the primary one. Rows of
 # erased users or items read clean where fold-in still finds them, so nothing that reads rows is among theirs.
 PRIMARIES: Mapping[str, tuple[str, ...]] = {
-    "interaction": ("lira-linear",),
-    "user": ("fold-in",),
+    "interaction": ("lira-linear", "listed"),
+    "user": ("fold-in", "fold-in-lists"),
     "item": ("fold-in",),
     "modality": ("lira-linear",),
 }
@@ -55,3 +55,18 @@ def _instances(name: str) -> list[Attack]:
     if name == ALL:
         return [attack for one in attacks().values() for attack in one.variants()]
     return list(attacks()[name].variants())
+
+
+def access_words(access: Access) -> str:
+    """As configurations spell it: `lists, new-users`."""
+    return ", ".join(str(flag.name).lower().replace("_", "-") for flag in Access if flag in access)
+
+
+def standing(attack: type[Attack]) -> str:
+    """What an attack weighs in a verdict: where it may be primary, where it may FAIL a system, or that it is a note."""
+    if attack.release:
+        return "judged apart"
+    others = sorted(attack.fails_in - attack.primary_for)
+    parts = [f"primary for {', '.join(sorted(attack.primary_for))}"] if attack.primary_for else []
+    parts += [f"may FAIL {', '.join(others)}"] if others else []
+    return "; ".join(parts) or "a note"

@@ -203,10 +203,17 @@ def list_(kind: Annotated[str, typer.Argument(help="backbones, unlearners, attac
 
 
 def _described(plugin: type[Any]) -> str:
-    """The first line of its docstring; of an unlearner also its label and what it can answer."""
+    """The first line of its docstring, with what an unlearner can answer, and what an attack weighs and needs."""
+    from auditkit.battery import access_words, standing
+    from auditkit.contracts import Attack, Unlearner
+
     text = (plugin.__doc__ or "").strip().split("\n")[0]
-    label = getattr(plugin, "label", None)
-    return text if label is None else f"{label}; {', '.join(sorted(plugin.regimes))}. {text}"
+    if issubclass(plugin, Unlearner):
+        return f"{plugin.label}; {', '.join(sorted(plugin.regimes))}. {text}"
+    if issubclass(plugin, Attack):
+        runs = "runs by default" if plugin.battery() else "runs when named"
+        return f"{standing(plugin)}; {runs}; needs {access_words(plugin.variants()[0].access)}. {text}"
+    return text
 
 
 @data_app.command("inspect")

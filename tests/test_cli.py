@@ -112,7 +112,8 @@ def test_the_exit_code_is_the_verdict(
     said = run("audit", tiny_folder / f"{method}.toml", "--store", tiny_store, "--out", tmp_path / "out")
     assert said.code == code, said.out + said.err
     assert said.out.splitlines()[:2] == [verdict, f"  {method}: {verdict}"]
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.json", "units.parquet"]
+    written = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert written == ["evidence.npz", "report.html", "report.json", "units.parquet"]
     assert Record.read(tmp_path / "out" / "report.json").exit_code == code
     assert "fixed before probing: configuration" in said.err
 
@@ -269,6 +270,15 @@ def test_list_says_what_an_unlearner_is_and_can(run: Run) -> None:
     assert rows["gold"].startswith("baseline; interaction, item, modality, user. ")
     assert rows["scif"].startswith("reconstructed; interaction, user. ")
     assert rows["no-op"].startswith("control; ")
+
+
+def test_list_says_what_an_attack_weighs_and_needs(run: Run) -> None:
+    rows = dict(line.split(maxsplit=1) for line in run("list", "attacks").out.splitlines())
+    assert rows["fold-in"].startswith("primary for item, user; runs by default; needs scores, new-users, new-items. ")
+    assert rows["lira"].startswith("may FAIL interaction, user; runs by default; needs scores. ")
+    assert rows["listed"].startswith("primary for interaction; runs when named; needs lists. ")
+    assert rows["snapshots"].startswith("judged apart; runs when named; ")
+    assert rows["divergence"].startswith("a note; runs by default; ")
 
 
 def test_data_inspect_says_what_was_understood(run: Run, tiny_folder: Path) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -205,11 +205,65 @@ def test_a_probe_that_nobody_answered_is_named(evidence: Evidence) -> None:
         check_needs(Linear(), mute, ALL)
 
 
-@pytest.mark.parametrize("needs", [Needs(before=True), Needs(unlearned_references=2)])
-def test_what_an_audit_does_not_collect_is_refused(evidence: Evidence, needs: Needs) -> None:
-    class Later(Raw):
-        pass
+class Before(Spy):
+    needs: ClassVar[Needs] = Needs(before=True)
 
-    Later.needs = needs
-    with pytest.raises(NotApplicableError, match="does not collect"):
-        check_needs(Later(), evidence, ALL)
+
+class Own(Spy):
+    needs: ClassVar[Needs] = Needs(unlearned_references=3)
+
+
+def with_unlearned_references(evidence: Evidence, count: int) -> Evidence:
+    """The evidence with `count` of its references once more, as if a method had unlearned them."""
+    rows = evidence.rows("reference")[:count]
+    copies = evidence.take(rows)
+    values = copies.readings[Signal()].values["z"] + 0.5
+    systems = tuple(replace(s, name=f"again {s.name}", role="unlearned reference") for s in copies.systems)
+    reading = Reading(copies.readings[Signal()].points, {"z": values}, copies.readings[Signal()].n_units)
+    return evidence.joined(Evidence(systems, copies.units, copies.seen, copies.held, {Signal(): reading}))
+
+
+def test_what_was_before_is_the_first_original_for_every_target(evidence: Evidence) -> None:
+    spy = Before()
+    cross_score(spy, evidence)
+    score_targets(spy, evidence.take(evidence.rows("control")), evidence)
+    first = evidence.readings[Signal()].values["z"][evidence.rows("original")[0]]
+    for targets, _ in spy.calls:
+        assert targets.before is not None
+        mine, before = (part[Signal()].values["z"] for part in (targets.readings, targets.before))
+        assert before.shape == mine.shape
+        assert_array_equal(before, np.tile(first, (len(mine), 1)))
+    usual = Spy()
+    cross_score(usual, evidence)
+    assert all(targets.before is None for targets, _ in usual.calls)
+
+
+def test_without_an_original_there_is_nothing_before(evidence: Evidence) -> None:
+    golds = evidence.take(evidence.rows("gold", "reference"))
+    with pytest.raises(NotApplicableError, match="no original"):
+        check_needs(Before(), golds, ALL)
+    check_needs(Before(), evidence, ALL)
+
+
+def test_unlearned_references_are_background_and_never_targets(evidence: Evidence) -> None:
+    with pytest.raises(NotApplicableError, match="needs 3 unlearned references .* this audit has 0"):
+        check_needs(Own(), evidence, ALL)
+    wider = with_unlearned_references(evidence, 3)
+    check_needs(Own(), wider, ALL)
+    spy = Own()
+    scores = cross_score(spy, wider)
+    (call,) = spy.calls
+    assert set(call[1]) == names(wider, "reference", "unlearned reference")
+    assert scored(call, wider) == names(wider, "original", "gold", "control")
+    assert np.isnan(scores.level[wider.rows("unlearned reference")]).all()
+
+
+def test_joined_evidence_keeps_the_probes_that_all_answered(evidence: Evidence) -> None:
+    half = evidence.take(evidence.rows("gold"))
+    whole = half.joined(evidence.take(evidence.rows("original")))
+    assert [s.role for s in whole.systems] == ["gold"] * 4 + ["original"] * 2
+    both = [evidence.readings[Signal()].values["z"][evidence.rows(role)] for role in ("gold", "original")]
+    assert_array_equal(whole.readings[Signal()].values["z"], np.concatenate(both))
+    assert whole.held.shape == whole.seen.shape == (6, 30)
+    mute = Evidence(half.systems, half.units, half.seen, half.held, {})
+    assert not half.joined(mute).readings

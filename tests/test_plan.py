@@ -30,6 +30,7 @@ from auditkit.plan import (
     make_plan,
     plain_golds,
     seed_of,
+    unlearned_references,
 )
 from auditkit.plugins import attacks
 from auditkit.unlearners.controls import NoOp, OutputMask
@@ -68,7 +69,7 @@ def test_profile_and_regime_fill_in_what_is_not_said(
     assert regime in attacks()[PRIMARIES[regime][0]].primary_for
     assert (plan.rules.min_power, plan.settings.tune) == (0.8, 0.0)
     assert plan.battery[0].name == plan.rules.primary
-    assert {a.name for a in plan.battery} == set(attacks())
+    assert {a.name for a in plan.battery} == {name for name in attacks() if attacks()[name].battery()}
     assert (plan.settings.access, plan.settings.alpha) == (ALL_ACCESS, 0.05)
     assert Access.SNAPSHOTS not in ALL_ACCESS
 
@@ -98,6 +99,23 @@ def test_the_systems_of_an_audit(tiny: Dataset, tiny_recipe: Recipe) -> None:
     extra, half = by_role["control"]
     assert not extra.build.held(plan.request).any()
     assert int(half.build.held(plan.request).sum()) == plan.request.n_units - round(0.5 * plan.request.n_units)
+
+
+def test_unlearned_references_come_in_triples_that_turn_the_thirds(tiny: Dataset, tiny_recipe: Recipe) -> None:
+    plan = planned(tiny, tiny_recipe, ReverseBPR())
+    systems = unlearned_references(plan, plan.methods[0], 5)
+    assert len(systems) == 6
+    assert len({s.name for s in systems}) == 6
+    assert {s.role for s in systems} == {"unlearned reference"}
+    for triple in (systems[:3], systems[3:]):
+        held = np.stack([s.build.held(plan.request) for s in triple])
+        seen = np.stack([s.build.seen(plan.request) for s in triple])
+        assert (held.sum(0) == 1).all()
+        assert ((seen & ~held).sum(0) == 1).all()
+        assert ((~seen).sum(0) == 1).all()
+    parents = [s.build.parent for s in systems if isinstance(s.build, Unlearn)]
+    assert len({p.seed for p in parents if isinstance(p, Train)}) == 6
+    assert not np.array_equal(systems[0].build.held(plan.request), systems[3].build.held(plan.request))
 
 
 def test_runs_start_from_the_first_original_each_with_its_own_seed(tiny: Dataset, tiny_recipe: Recipe) -> None:

@@ -1,9 +1,9 @@
-"""How alike two ranked lists are, row by row."""
+"""How alike two rankings are, row by row: lists of items, or scores of the same items."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from auditkit.data.dataset import Floats, Ints
 from auditkit.errors import ConfigurationError, DataError
@@ -99,3 +99,40 @@ def rbo(a: ArrayLike, b: ArrayLike, p: float = 0.9) -> Floats:
     weights = (1 - p) * p ** (depth - 1.0)
     overlap: Floats = agreement @ weights + p**k * agreement[:, -1]
     return np.where(long[:, 0] > 0, overlap, np.nan)
+
+
+def kendall_tau(a: ArrayLike, b: ArrayLike) -> Floats:
+    """Kendall's tau-b of two scorings of the same items (Kendall 1945).
+
+    Formula: (agreeing - disagreeing pairs) / sqrt(pairs not tied in a * pairs not tied in b).
+
+    Args:
+        a: float [n, k], scores of k items; infinite values are ordered like others.
+        b: float [n, k], alike: column j of a row is the same item in both.
+
+    Returns:
+        float64 [n], in [-1, 1]; NaN where a row holds a NaN, has fewer than 2 items, or scores all items alike in a or
+        in b. Takes time and memory of n * k^2 comparisons, k at a time.
+
+    Raises:
+        DataError: shapes differ or are not [n, k].
+    """
+    left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if left.ndim != 2 or left.shape != right.shape:
+        raise DataError(f"scores must be two arrays [n, k] of one shape, got {left.shape} and {right.shape}")
+    agreeing, untied_left, untied_right = np.zeros((3, len(left)), np.int64)
+    for gap in range(1, left.shape[1]):
+        mine, theirs = _above(left, gap), _above(right, gap)
+        agreeing += (mine * theirs).sum(1)
+        untied_left += np.count_nonzero(mine, axis=1)
+        untied_right += np.count_nonzero(theirs, axis=1)
+    untied = np.sqrt(untied_left.astype(np.float64) * untied_right)
+    defined = (untied > 0) & ~np.isnan(left).any(1) & ~np.isnan(right).any(1)
+    made: Floats = np.divide(agreeing, untied, out=np.full(len(left), np.nan), where=defined)
+    return made
+
+
+def _above(scores: Floats, gap: int) -> NDArray[np.int8]:
+    """1, 0 or -1: each item scores above, equal to or below the one `gap` columns before, int8 [n, k - gap]."""
+    later, earlier = scores[:, gap:], scores[:, :-gap]
+    return (later > earlier).view(np.int8) - (later < earlier).view(np.int8)

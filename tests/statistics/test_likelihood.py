@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import norm
 
 from auditkit.data.dataset import Bools, Floats
-from auditkit.statistics.likelihood import fit_in_out, shrunken
+from auditkit.statistics.likelihood import fit_in_out, fit_sides, shrunken
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -177,3 +177,58 @@ def test_pattern_weights_are_blind_to_a_shift_and_point_along_the_contrast(seed:
 def test_without_a_usable_point_there_is_no_pattern() -> None:
     fitted = fit_in_out(np.zeros((3, 2)), np.ones((3, 2), np.bool_))
     assert (fitted.pattern_weights() == 0).all()
+
+
+# --- sides -------------------------------------------------------------------------------------------------------
+
+
+@given(seeds, st.sampled_from([0.0, 0.3, 0.7]))
+def test_sides_against_numpy(seed: int, missing: float) -> None:
+    values, held = references(seed, missing)
+    for side, member in zip(fit_sides(values, held), (True, False), strict=True):
+        samples = [values[(held[:, x] == member) & np.isfinite(values[:, x]), x] for x in range(12)]
+        assert_array_equal(side.n, [len(s) for s in samples])
+        assert_allclose(side.mean, [s.mean() if len(s) else np.nan for s in samples])
+        assert_allclose(side.own, [s.var(ddof=1) if len(s) > 1 else np.nan for s in samples])
+        freedom = sum(max(len(s) - 1, 0) for s in samples)
+        total = sum(((s - s.mean()) ** 2).sum() for s in samples if len(s))
+        assert side.pooled == pytest.approx(total / freedom if total else 1.0)
+
+
+@given(seeds)
+def test_log_ratio_per_point_against_scipy(seed: int) -> None:
+    """A point with fewer than two references of a side takes that side's pooled variance."""
+    values, held = references(seed, missing=0.0, n=6)
+    fitted = fit_in_out(values, held)
+    expected = []
+    for member, pooled in ((True, fitted.pooled_in), (False, fitted.pooled_out)):
+        samples = [values[held[:, x] == member, x] for x in range(12)]
+        spread = np.sqrt([s.var(ddof=1) if len(s) > 1 else pooled for s in samples])
+        expected.append(norm.logpdf(values, [s.mean() if len(s) else np.nan for s in samples], spread))
+    found = np.where(fitted.usable, expected[0] - expected[1], 0.0)
+    assert_allclose(fitted.log_ratio(values, per_point=True), found, rtol=1e-9, atol=1e-9)
+
+
+@given(seeds, st.booleans())
+def test_log_tail_against_scipy(seed: int, per_point: bool) -> None:
+    values, held = references(seed, missing=0.0)
+    outside = fit_sides(values, held)[1]
+    variance = np.where(outside.n > 1, outside.own, outside.pooled) if per_point else outside.pooled
+    expected = norm.logcdf(values, outside.mean, np.sqrt(variance))
+    assert_allclose(outside.log_tail(values, per_point=per_point), expected, rtol=1e-9)
+
+
+def test_log_tail_orders_what_lies_far_below() -> None:
+    outside = fit_sides(np.array([[0.0], [1.0]]), np.zeros((2, 1), np.bool_))[1]
+    tails = outside.log_tail(np.array([[-1e3], [-1e2], [0.5], [1e3]]))[:, 0]
+    assert np.isfinite(tails).all()
+    assert (np.diff(tails) > 0).all()
+    assert tails[2] == pytest.approx(np.log(0.5))
+
+
+def test_a_point_whose_references_agree_takes_the_pooled_variance() -> None:
+    values = np.array([[1.0, 0.0], [1.0, 2.0], [1.0, 4.0]])
+    side = fit_sides(values, np.ones((3, 2), np.bool_))[0]
+    assert side.pooled == pytest.approx(2.0)
+    assert_allclose(side.variance(side.pooled, per_point=True), [2.0, 4.0])
+    assert side.variance(side.pooled, per_point=False) == side.pooled

@@ -1,4 +1,4 @@
-"""List overlaps against sets, written out."""
+"""List overlaps against sets, written out; orders against scipy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import kendalltau
 
 from auditkit.errors import ConfigurationError, DataError
-from auditkit.statistics.lists import jaccard_at_k, rbo
+from auditkit.statistics.lists import jaccard_at_k, kendall_tau, rbo
 
 Ints = NDArray[np.int64]
 one_list = st.lists(st.integers(0, 9), max_size=7, unique=True)
@@ -142,3 +143,32 @@ def test_bad_lists_are_refused(a: list[list[int]], b: list[list[int]], message: 
 def test_persistence_outside_its_domain_is_refused(p: float) -> None:
     with pytest.raises(ConfigurationError, match="p must be"):
         rbo([[1]], [[1]], p)
+
+
+@pytest.mark.parametrize("levels", [3, 8, 1_000_000])
+def test_kendall_equals_scipys_tau_b(levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    a, b = rng.integers(levels, size=(2, 60, 25)).astype(np.float64)
+    expected = [kendalltau(x, y).statistic for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(kendall_tau(a, b), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_kendall_reads_order_alone() -> None:
+    scores = np.array([[3.0, -np.inf, 1.0, 2.0]])
+    assert kendall_tau(scores, [[30, 0, 10, 20]]) == [1]
+    assert kendall_tau(scores, -scores) == [-1]
+    assert kendall_tau([[1, 2, -np.inf, -np.inf]], [[1, 2, 0, 0]]) == [1]
+
+
+def test_kendall_where_there_is_no_order() -> None:
+    a = np.array([[1, 1, 1], [1, np.nan, 2], [1, 2, 3]])
+    assert np.isnan(kendall_tau(a, [[1, 2, 3]] * 3)).tolist() == [True, True, False]
+    assert np.isnan(kendall_tau([[1, 2, 3]] * 3, a)).tolist() == [True, True, False]
+    assert np.isnan(kendall_tau([[1.0]], [[2.0]])).all()
+    assert kendall_tau(np.empty((0, 4)), np.empty((0, 4))).shape == (0,)
+
+
+@pytest.mark.parametrize(("a", "b"), [([[1, 2]], [[1, 2, 3]]), ([1, 2], [1, 2])])
+def test_scores_of_other_items_are_refused(a: list[float], b: list[float]) -> None:
+    with pytest.raises(DataError, match="one shape"):
+        kendall_tau(a, b)
