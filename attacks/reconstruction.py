@@ -122,6 +122,9 @@ class Reconstruction(Attack):
     row is such a model once the items are held still; its stationarity condition is solved for the weight of each of
     her pairs, in the model before and in the model after, and the deleted pair is the one whose weight is gone.
 
+    An exact deletion is found as well (in EASE, whose downdate equals retraining, all of it): a finding on releasing
+    both models, not on the method.
+
     Cannot see: which pairs were deleted from users without a candidate, and what items learned from a pair. A method
     that moves little reads little; where items moved as well (training anew), their change blurs the weights.
     """

@@ -73,7 +73,7 @@ class PairMargins(Probe):
     """Each pair's score less the scores of fixed random negatives of the user, one by one.
 
     Signal `margins`: float64 [n_points, negatives], NaN where a negative is held by the user in the original data or
-    not offered, and everywhere where the pair is not offered. The `margin` of the `pairs` probe is their mean.
+    not offered, and everywhere where the pair is not offered. The `margin` of the `pairs` probe is a mean of such.
 
     Attributes:
         negatives: drawn once per user from all items, the same for every system.

@@ -34,6 +34,8 @@ class Snapshots(Attack):
             `euclidean`: distance between both posteriors, the softmax over the pair and fixed negatives of the user.
             `sorted`: the same after each posterior is sorted, so that only its shape counts.
 
+    An exact deletion is found as well: a finding on releasing both models, not on the method.
+
     Cannot see: a pair that an output mask hides (it is not answered, which gives it away without an attack); the
     reason of a change, since training anew with another seed changes every answer; in user and item requests, the
     rows of the erased entity change most whatever was in them. A model that did not change reads 0 everywhere.

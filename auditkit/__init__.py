@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from auditkit.api import audit
+    from auditkit.canaries import coin_flip_pairs, plant
     from auditkit.contracts import Backbone, Fit, Recipe, Recommender, Task, Unlearner
     from auditkit.data.dataset import Dataset, Features, Interactions
     from auditkit.data.readers import read
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from auditkit.plan import Method, Settings
     from auditkit.plugins import register
     from auditkit.record import Record
+    from auditkit.worst_case import choose
 
 __version__ = "0.1.0"
 
@@ -36,6 +38,9 @@ _HOMES = {
     "Share": "auditkit.deletion",
     "Task": "auditkit.contracts",
     "Unlearner": "auditkit.contracts",
+    "choose": "auditkit.worst_case",
+    "coin_flip_pairs": "auditkit.canaries",
+    "plant": "auditkit.canaries",
     "read": "auditkit.data.readers",
     "register": "auditkit.plugins",
     "select": "auditkit.deletion",
@@ -43,7 +48,8 @@ _HOMES = {
 
 __all__ = [
     "AuditkitError", "Backbone", "Dataset", "DeletionRequest", "Features", "Fit", "Interactions", "Method", "Recipe",
-    "Recommender", "Record", "Settings", "Share", "Task", "Unlearner", "audit", "read", "register", "select",
+    "Recommender", "Record", "Settings", "Share", "Task", "Unlearner", "audit", "choose",
+    "coin_flip_pairs", "plant", "read", "register", "select",
 ]  # fmt: skip
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from auditkit.builds import Progress
+from auditkit.builds import Progress, silent
 from auditkit.config import AuditConfig, load, resolve
 from auditkit.contracts import Recipe, Recommender, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest
 from auditkit.errors import ConfigurationError
 from auditkit.flow import audit as run_audit
-from auditkit.flow import silent
 from auditkit.plan import Method, Plan, Settings, make_plan
 from auditkit.record import Record
 
@@ -40,7 +39,7 @@ def audit(
         unlearners: methods under test; `Method` sets runs and a label.
         given: name -> unlearned recommender made elsewhere, over the same ids.
         settings: profile, counts, margin, seed, device.
-        out: folder for report.json, report.html and units.parquet; None writes nothing.
+        out: folder for report.json, report.html, units.parquet and evidence.npz; None writes nothing.
         store: where builds lie (default: the configuration's, or ./.auditkit).
         progress: called with a text and how much of how much is done.
 
@@ -63,7 +62,7 @@ def audit(
 
 
 def audit_plan(plan: Plan, *, out: Path | None, store: Path, progress: Progress = silent) -> Record:
-    """Audit a plan and write report.json, units.parquet and report.html into `out` (None: nothing is written)."""
+    """Audit a plan and write its report, per-unit table, evidence and page into `out` (None: nothing is written)."""
     from auditkit.reports.html import write
 
     record = run_audit(plan, out=out, store=store, progress=progress)

@@ -27,6 +27,10 @@ _GROUP = 8
 Progress = Callable[[str, int, int], None]
 
 
+def silent(text: str, done: int, total: int) -> None:
+    """Progress that says nothing."""
+
+
 @dataclass(frozen=True)
 class Train:
     """Trained from scratch, by `recipe`, on the data without the units of `erased`."""

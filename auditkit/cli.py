@@ -94,7 +94,9 @@ def audit(
     attacks: Annotated[
         str | None, typer.Option(help="attacks that run: default, all, or names with commas; overrides")
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder for report.json, report.html and units.parquet")] = Path("report"),
+    out: Annotated[
+        Path, typer.Option(help="folder for report.json, report.html, units.parquet and evidence.npz")
+    ] = Path("report"),
     store: Annotated[Path | None, typer.Option(help="folder of trained systems; overrides the configuration")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the report as one JSON document on stdout")] = False,
     plan_only: Annotated[
@@ -104,9 +106,14 @@ def audit(
 ) -> None:
     """Audit as a configuration says; the exit code is the verdict."""
     from auditkit.config import load, resolve
+    from auditkit.talk import Talk
 
     tables = load(config)
-    plan = resolve(tables, profile=profile, access=_names(access), attacks=_names(attacks))
+    with Talk(quiet=quiet) as talk:  # choosing a request may train systems
+        plan = resolve(
+            tables, progress=talk, profile=profile, access=_names(access), attacks=_names(attacks),
+            store=None if store is None else str(store),
+        )  # fmt: skip
     place = store or Path(tables.audit.store)
     for caution in plan.cautions:
         typer.echo(f"note: {caution}", err=True)

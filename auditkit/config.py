@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,9 +14,12 @@ from auditkit.requests import Names, read_request
 from auditkit.toml_files import in_words, read_toml
 
 if TYPE_CHECKING:
+    from auditkit.builds import Progress
+    from auditkit.canaries import PlantedRegime
     from auditkit.contracts import Access, Recommender
     from auditkit.data.dataset import Dataset
     from auditkit.deletion import DeletionRequest
+    from auditkit.memorised import Pool
     from auditkit.plan import Method, Plan
 
 
@@ -36,11 +39,15 @@ class DataTable(_Table):
 
 
 class RequestTable(_Table):
-    """[request]: what must be forgotten: selected (`select` with `share` or `count`) or listed in a `file`."""
+    """[request]: what must be forgotten.
+
+    Selected (`select` with `share` or `count`), listed in a `file`, or planted before training (`canaries`).
+    """
 
     regime: Literal["interaction", "user", "item", "modality"] = "interaction"
-    select: Literal["random", "core", "edge"] | None = None
+    select: Literal["random", "core", "edge", "tail", "outlier", "memorised"] | None = None
     file: str | None = None
+    canaries: int | None = Field(None, ge=1)
     share: float | None = Field(None, gt=0, le=1)
     count: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
@@ -139,11 +146,12 @@ def _collect(problems: list[str], error: AuditkitError) -> None:
     problems += error.problems if isinstance(error, ConfigurationError) else [str(error)]
 
 
-def resolve(config: AuditConfig, **overrides: Any) -> Plan:
+def resolve(config: AuditConfig, *, progress: Progress | None = None, **overrides: Any) -> Plan:
     """Read the data, find the plug-ins and make the plan.
 
     Args:
         config: checked tables.
+        progress: told of the systems that a request with `select = "memorised"` trains.
         overrides: keys of the table [audit], such as `profile`, `access` or `attacks`, that replace the file's; None
             leaves a key as it is.
 
@@ -170,7 +178,7 @@ def resolve(config: AuditConfig, **overrides: Any) -> Plan:
     if problems:
         raise ConfigurationError(problems)
     data, split, names = found["data"]
-    request = make_request(config, data, names)
+    request = make_request(config, data, names, progress)
     return make_plan(
         data,
         request,
@@ -188,6 +196,11 @@ def _overridden(config: AuditConfig, said: Mapping[str, Any]) -> AuditConfig:
 
 
 def _request_problems(request: RequestTable) -> Iterator[str]:
+    others = [key for key in ("select", "file", "share", "count") if getattr(request, key) is not None]
+    if request.canaries:
+        if others:
+            yield f"request: with canaries the canaries are the request; leave out {', '.join(others)}"
+        return
     if request.file and (request.select or request.share or request.count):
         yield "request: give either file, or select with share or count, not both"
     if not request.file and (request.share is None) == (request.count is None):
@@ -213,7 +226,18 @@ def _methods(config: AuditConfig) -> list[Method]:
 
 
 def read_data(config: AuditConfig) -> tuple[Dataset, str, Names]:
-    """The data set, how it was split, and the files' own ids where they were renumbered."""
+    """The data set with its canaries, how it was split, and the files' own ids where they were renumbered."""
+    from auditkit.canaries import plant
+
+    data, split, names = _read_files(config)
+    table = config.request
+    if table.canaries:
+        data, _ = plant(data, cast("PlantedRegime", table.regime), table.canaries, seed=table.seed)
+        names = names.planted(table.regime, table.canaries)
+    return data, split, names
+
+
+def _read_files(config: AuditConfig) -> tuple[Dataset, str, Names]:
     from auditkit.data.dataset import Dataset
     from auditkit.data.readers import read
 
@@ -229,9 +253,16 @@ def read_data(config: AuditConfig) -> tuple[Dataset, str, Names]:
     return data, report.split, Names(report.user_ids, report.item_ids)
 
 
-def make_request(config: AuditConfig, data: Dataset, names: Names) -> DeletionRequest:
-    """Select the units, or read them from the request's file."""
-    from auditkit.deletion import select
+def make_request(config: AuditConfig, data: Dataset, names: Names, progress: Progress | None = None) -> DeletionRequest:
+    """Select the units, read them from the request's file, or name the canaries.
+
+    Args:
+        config: checked tables.
+        data, names: as `read_data` returns them.
+        progress: told of the systems that `select = "memorised"` trains.
+    """
+    from auditkit.canaries import planted_request
+    from auditkit.worst_case import choose
 
     table = config.request
     # With an item goes what it shows, unless the request says otherwise.
@@ -240,10 +271,22 @@ def make_request(config: AuditConfig, data: Dataset, names: Names) -> DeletionRe
         modalities = table.modalities
     if table.file:
         return read_request(config.folder / table.file, table.regime, modalities, names=names)
-    return select(
+    if table.canaries:
+        return planted_request(data, cast("PlantedRegime", table.regime), table.canaries, modalities)
+    return choose(
         data, table.regime, table.select or "random", share=table.share, count=table.count, seed=table.seed,
-        modalities=modalities,
+        modalities=modalities, pool=_pool(config, progress) if table.select == "memorised" else None,
     )  # fmt: skip
+
+
+def _pool(config: AuditConfig, progress: Progress | None) -> Pool:
+    from auditkit.builds import silent
+    from auditkit.contracts import Recipe
+    from auditkit.memorised import Pool
+
+    recipe = Recipe.of(config.recipe.backbone, config.recipe.config, config.recipe.fit)
+    store, device = Path(config.audit.store), config.audit.device
+    return Pool(recipe, store=store, device=device, progress=progress or silent)
 
 
 def _import_model(table: GivenTable) -> Recommender:
@@ -294,10 +337,12 @@ path = "ml-100k"            # a file or folder: MMRec, RecBole, MovieLens, Light
 
 [request]
 regime = "interaction"      # interaction, user, item or modality (features of items): what a unit of the request is
-select = "random"           # random, core (most active or popular) or edge (least)
+select = "random"           # random, core (most active or popular), edge (least); or the worst case: tail (rarest items
+                            # or tastes), outlier (least like the rest), memorised (trains 16 systems first)
 share = 0.05                # of the candidates; or: count = 200
 seed = 0
 # modalities = ["image"]    # features of the named items that go too; absent: all in item and modality requests
+# canaries = 20             # instead: plant so many users or items before training and ask for their deletion
 # file = "request.csv"      # instead: units listed in columns user and/or item, by the ids of the data files
 
 [recipe]

@@ -1,15 +1,12 @@
-"""Checks of the audit itself: an extra Gold, the original, a half-erased system, and an attacker who sees no model."""
+"""Checks of the audit itself: an extra Gold, the original, a half-erased system, and attackers who see no model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from auditkit.blind import blind_controls
 from auditkit.contracts import Attack
 from auditkit.data.dataset import Ints
 from auditkit.errors import NotApplicableError
@@ -17,24 +14,27 @@ from auditkit.evidence import Case, Evidence
 from auditkit.findings import attempt, read_system
 from auditkit.judge import rule
 from auditkit.record import Control
-from auditkit.statistics.intervals import Interval
-from auditkit.statistics.roc import auc_clustered
 from auditkit.yardstick import Rules, Yardstick
 
-_BLIND_BAND = (0.45, 0.55)
 # Of a request that names one person nobody can hold a half, and of a few units a random half may be nearly nothing.
 _LEAST_HALF = 0.25
 
 
 def check_controls(
-    case: Case, background: Evidence, yardsticks: Mapping[Attack, Yardstick], rules: Rules
+    case: Case | None, background: Evidence, yardsticks: Mapping[Attack, Yardstick], rules: Rules
 ) -> tuple[list[Control], dict[str, str]]:
     """Run the controls.
+
+    Args:
+        case: None where the data are not at hand: the blind attacks, which read nothing else, are then left out.
+        background: originals, Golds, references and controls.
+        yardsticks: attack -> calibrated.
+        rules: fixed beforehand.
 
     Returns:
         The controls, and what each broken one means for verdicts (`INVALID: ...`, `INCONCLUSIVE: ...`).
     """
-    controls = [_blind(case)] if case.request.regime == "interaction" and "outside" in set(case.units["group"]) else []
+    controls = blind_controls(case) if case is not None else []
     primary = next((y for a, y in yardsticks.items() if a.name == rules.primary), None)
     if primary is not None:
         controls = [
@@ -97,38 +97,4 @@ def _half(primary: Yardstick, background: Evidence) -> Control:
     return Control(
         name="half-erased", expected=expected, observed=f"level {reading.value:.3f}, lower bound {low:.3f}",
         ok=low > 0 and primary.power, consequence=consequence,
-    )  # fmt: skip
-
-
-def blind_auc(case: Case) -> Interval:
-    """AUC of forget against outside pairs from activity and popularity alone, users kept together.
-
-    A logistic regression on the logarithms and their product, predicted out of fold by user; interval by cluster.
-    """
-    units = case.units[case.judged & case.units["group"].isin(["forget", "outside"])]
-    # Degrees in the retain set: a forgotten pair would count itself, and a test pair would not.
-    kept = case.retain.train
-    activity = np.bincount(kept.users, minlength=case.data.n_users)[units["user"].to_numpy()]
-    popularity = np.bincount(kept.items, minlength=case.data.n_items)[units["item"].to_numpy()]
-    logs = np.log1p(np.stack([activity, popularity], axis=1))
-    inputs = np.column_stack([logs, logs.prod(axis=1)])
-    forget, clusters = np.asarray(units["group"] == "forget"), units["cluster"].to_numpy()
-    folds = min(5, len(np.unique(clusters)))
-    if folds < 2 or forget.all() or not forget.any():
-        return Interval(None, None, None, 0.95, "", "too few users or no outside pairs")
-    model = make_pipeline(StandardScaler(), LogisticRegression())
-    scores = cross_val_predict(model, inputs, forget, groups=clusters, cv=GroupKFold(folds), method="decision_function")
-    return auc_clustered(scores[forget], scores[~forget], clusters[forget], clusters[~forget], 0.95)
-
-
-def _blind(case: Case) -> Control:
-    area = blind_auc(case)
-    low, high = area.low if area.low is not None else 0.5, area.high if area.high is not None else 0.5
-    shown = f"AUC {area.value:.3f} [{low:.3f}, {high:.3f}]" if area.value is not None else area.note
-    return Control(
-        name="blind metadata attack",
-        expected=f"popularity and activity do not tell forgotten from test pairs: interval meets {list(_BLIND_BAND)}",
-        observed=shown, ok=low <= _BLIND_BAND[1] and high >= _BLIND_BAND[0],
-        consequence="any AUC or TPR of forgotten against test pairs would measure popularity, not memory; "
-        "verdicts here compare with Gold and stand",
     )  # fmt: skip

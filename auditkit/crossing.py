@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,7 +50,9 @@ def check_needs(attack: Attack, evidence: Evidence, allowed: Access) -> None:
 
 def _background(attack: Attack, evidence: Evidence, left_out: Ints) -> Evidence:
     roles = (*_SUPPORT, "gold") if attack.needs.golds else _SUPPORT
-    return evidence.take(np.setdiff1d(evidence.rows(*roles), left_out))
+    # Answers to other attacks' probes would only be copied.
+    own = replace(evidence, readings={probe: evidence.readings[probe] for probe in attack.probes})
+    return own.take(np.setdiff1d(evidence.rows(*roles), left_out))
 
 
 def _targets(attack: Attack, evidence: Evidence, rows: Ints, before: Evidence) -> Targets:

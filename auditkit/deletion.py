@@ -199,8 +199,12 @@ def _degrees(data: Dataset) -> tuple[Floats, Floats]:
     )
 
 
-def _candidates(data: Dataset, regime: Regime) -> tuple[Ints, Ints, Floats]:
-    """Units that may be chosen, with how central each is (activity, popularity, or both)."""
+def candidates(data: Dataset, regime: Regime) -> tuple[Ints, Ints, Floats]:
+    """Units that may be chosen, those with a training interaction: users, items, how central each is.
+
+    Returns:
+        Users and items, int64 [n], -1 = any; activity, popularity, or the logarithm of their product, float64 [n].
+    """
     activity, popularity = _degrees(data)
     if regime == "interaction":
         users, items = data.train.users, data.train.items
@@ -243,7 +247,36 @@ def select(
     Returns:
         A request whose units are in order of arrival (shuffled by `seed`, so that prefixes are random parts).
     """
-    users, items, central = _candidates(data, regime)
+    if how not in _ORDERS:
+        raise ConfigurationError(f"select must be one of {', '.join(_ORDERS)}, got {how!r}")
+    users, items, central = candidates(data, regime)
+    return first_units(
+        regime, users, items, how, lambda rng: _ORDERS[how](central, rng),
+        share=share, count=count, seed=seed, modalities=modalities,
+    )  # fmt: skip
+
+
+def first_units(
+    regime: Regime,
+    users: Ints,
+    items: Ints,
+    how: str,
+    order: Callable[[np.random.Generator], Ints],
+    *,
+    share: float | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    modalities: tuple[str, ...] = (),
+) -> DeletionRequest:
+    """The first of some candidates in an order, as a request.
+
+    Args:
+        regime: the kind of unit.
+        users, items: the candidates, int64 [n], -1 = any.
+        how: the name of the order, for the report.
+        order: the candidates' places, first choice first, int64 [n]; only asked where share and count are sound.
+        share, count, seed, modalities: as in `select`.
+    """
     if (share is None) == (count is None):
         raise ConfigurationError("give either share (in (0, 1]) or count (1 or more) of the units to forget, not both")
     if share is not None and not 0 < share <= 1:
@@ -251,9 +284,7 @@ def select(
     wanted = max(1, round(share * len(users))) if share is not None else int(count or 0)
     if not 1 <= wanted <= len(users):
         raise ConfigurationError(f"count must be in 1..{len(users)} (the {regime}s with training data), got {wanted}")
-    if how not in _ORDERS:
-        raise ConfigurationError(f"select must be one of {', '.join(_ORDERS)}, got {how!r}")
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(_ORDERS[how](central, rng)[:wanted])
+    chosen = rng.permutation(order(rng)[:wanted])
     size = f"{share:g} of the {regime}s" if share is not None else f"{wanted} {regime}{'s' if wanted > 1 else ''}"
     return DeletionRequest(regime, users[chosen], items[chosen], modalities, selection=f"{how}, {size}, seed {seed}")

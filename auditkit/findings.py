@@ -12,10 +12,11 @@ from auditkit.crossing import score_targets
 from auditkit.data.dataset import Bools, Floats
 from auditkit.decoys import confirmed
 from auditkit.digests import canonical
+from auditkit.divergences import gold_bands
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
-from auditkit.record import Finding, Section
-from auditkit.reported import dose_estimate, separation
+from auditkit.record import Estimate, Finding, Section
+from auditkit.reported import dose_estimate, reported_interval, separation
 from auditkit.statistics.dose import DoseLine, Reading, SpreadReading
 from auditkit.statistics.multiplicity import holm
 from auditkit.yardstick import Rules, Yardstick, calibrate
@@ -104,10 +105,14 @@ def read_system(yardstick: Yardstick, evidence: Evidence) -> Judged:
     Raises:
         NotApplicableError: it answered none of the judged units.
     """
-    attack = yardstick.attack
-    if any(probe not in evidence.readings for probe in attack.probes):
-        raise NotApplicableError(f"the system cannot be asked its probe {', '.join(p.name for p in attack.probes)}")
-    return read_scores(yardstick, *score_system(yardstick, evidence))
+    return read_scores(yardstick, *_asked(yardstick, evidence))
+
+
+def _asked(yardstick: Yardstick, evidence: Evidence) -> tuple[Scores, Scores | None]:
+    probes = yardstick.attack.probes
+    if any(probe not in evidence.readings for probe in probes):
+        raise NotApplicableError(f"the system cannot be asked its probe {', '.join(p.name for p in probes)}")
+    return score_system(yardstick, evidence)
 
 
 def score_system(yardstick: Yardstick, evidence: Evidence) -> tuple[Scores, Scores | None]:
@@ -160,11 +165,26 @@ def finding(yardstick: Yardstick, evidence: Evidence) -> tuple[Finding, Judged]:
     Raises:
         NotApplicableError: the system answered none of the questions.
     """
-    judged = read_system(yardstick, evidence)
+    scores = _asked(yardstick, evidence)
+    judged = read_scores(yardstick, *scores)
     golds = yardstick.rows(yardstick.scores.level, "gold", judged.units)
     clusters = np.asarray(yardstick.background.units["cluster"])[judged.units]
     told = separation(judged.runs, golds, clusters, 1 - 2 * yardstick.rules.alpha)
+    if yardstick.attack.needs.golds:
+        told["bands"] = _bands(yardstick, scores[0])
     return conclude(yardstick, judged).model_copy(update=told), judged
+
+
+def _bands(yardstick: Yardstick, scores: Scores) -> dict[str, Estimate]:
+    """Of an attack that measures distance to Golds: by group of units, in units of the Golds' own scatter."""
+    golds = yardstick.scores.level[yardstick.background.rows("gold")]
+    mean = scores.level.mean(0, keepdims=True)
+    groups = yardstick.background.units["group"].to_numpy()
+    confidence = 1 - 2 * yardstick.rules.alpha
+    # Only distances to the mean Gold know this; all others are means of distances.
+    to_mean = bool(getattr(yardstick.attack, "to_mean_gold", False))
+    (bands,) = gold_bands(mean, golds, groups, to_mean_gold=to_mean, confidence=confidence)
+    return {band.group: reported_interval(band.distance, n_units=band.n_units) for band in bands if band.n_units}
 
 
 def conclude(yardstick: Yardstick, judged: Judged) -> Finding:

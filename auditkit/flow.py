@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from auditkit.builds import Progress, System, Workshop, build, make
+from auditkit.builds import Progress, System, Workshop, build, make, silent
 from auditkit.contracts import Attack, Probe, Recommender
 from auditkit.controls import check_controls
 from auditkit.costs import Cost
@@ -17,19 +18,40 @@ from auditkit.disclosure import epsilon_low
 from auditkit.evidence import Case, Evidence, fix_points, make_case, observe
 from auditkit.findings import Judged, attempt, calibrate_all
 from auditkit.judge import Ruling, rule
-from auditkit.plan import Plan, audited_systems, background_systems, earlier_steps, plain_golds, unlearned_references
+from auditkit.plan import (
+    Plan,
+    Settings,
+    audited_systems,
+    background_systems,
+    earlier_steps,
+    plain_golds,
+    unlearned_references,
+)
 from auditkit.record import Control, Finding, Record, Settle
+from auditkit.release import release_findings
 from auditkit.resolution import power_at_half, settle
 from auditkit.serving import Serving, inspect_serving, served_finding
 from auditkit.statistics.units import UnitTests
 from auditkit.store import Store
 from auditkit.unit_table import unit_table, unit_tests
 from auditkit.usefulness import Usefulness, measure_usefulness
-from auditkit.yardstick import Yardstick
+from auditkit.yardstick import Rules, Yardstick
 
 
-def silent(text: str, done: int, total: int) -> None:
-    """Progress that says nothing."""
+class Terms(Protocol):
+    """What judging needs of a plan; evidence that was kept says as much."""
+
+    @property
+    def battery(self) -> tuple[Attack, ...]:
+        """The attacks."""
+
+    @property
+    def rules(self) -> Rules:
+        """What is judged by."""
+
+    @property
+    def settings(self) -> Settings:
+        """Of which seed and tuned share are read."""
 
 
 @dataclass(eq=False)
@@ -60,6 +82,7 @@ class Audited:
         along: evidence of these earlier systems; empty where the request came at once.
         findings, primary, ruling: what was concluded; `primary` None without a primary reading.
         tests: of its units, None without a primary reading.
+        learned: evidence of the references that the method unlearned, where an attack asks for them.
     """
 
     method: str
@@ -70,6 +93,7 @@ class Audited:
     primary: Judged | None
     tests: UnitTests | None
     ruling: Ruling
+    learned: Evidence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +108,8 @@ class Bench:
         broken: control -> what it means for verdicts.
         settled_by: what would make the margin attainable in one run; None where it is, or where nothing can be said.
         tuned: the background's answers about the units that choices are tuned on; None with nothing tuned.
+        background: its answers about the units that are judged.
+        learned: evidence of the references that the method itself unlearned; None on the bench that methods share.
     """
 
     yardsticks: dict[Attack, Yardstick]
@@ -93,6 +119,8 @@ class Bench:
     broken: dict[str, str]
     settled_by: Settle | None
     tuned: Evidence | None
+    background: Evidence
+    learned: Evidence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,15 +172,17 @@ def _observe(
     return found
 
 
-def _calibrate(plan: Plan, case: Case, background: Evidence) -> Bench:
+def lay_bench(terms: Terms, case: Case | None, background: Evidence) -> Bench:
     """A yardstick for every attack that applies, the finding of every one that does not, and the controls."""
     judged_part = background.of_split("judge")
-    shared = [attack for attack in plan.battery if not attack.needs.unlearned_references]
-    yardsticks, refusals = calibrate_all(shared, judged_part, plan.rules)
-    controls, broken = check_controls(case, judged_part, yardsticks, plan.rules)
-    primary = next((y for attack, y in yardsticks.items() if attack.name == plan.rules.primary), None)
-    tuned = background.of_split("tune") if plan.settings.tune else None
-    return Bench(yardsticks, refusals, primary, controls, broken, settle(primary) if primary else None, tuned)
+    shared = [a for a in terms.battery if not (a.needs.unlearned_references or a.release)]
+    yardsticks, refusals = calibrate_all(shared, judged_part, terms.rules)
+    controls, broken = check_controls(case, judged_part, yardsticks, terms.rules)
+    primary = next((y for attack, y in yardsticks.items() if attack.name == terms.rules.primary), None)
+    tuned = background.of_split("tune") if terms.settings.tune else None
+    return Bench(
+        yardsticks, refusals, primary, controls, broken, settle(primary) if primary else None, tuned, judged_part
+    )
 
 
 def _own_bench(
@@ -162,46 +192,55 @@ def _own_bench(
     """The bench with the attacks that learn from systems which `method` itself unlearned."""
     own = [attack for attack in plan.battery if attack.needs.unlearned_references]
     chosen = next((m for m in plan.methods if m.name == method), None)
-    if not own:
-        return bench
-    if chosen is not None:
+    learned = None
+    if own and chosen is not None:
         asked = {probe: questions[probe] for attack in own for probe in attack.probes if probe in questions}
         count = max(attack.needs.unlearned_references for attack in own)
-        made = _observe(unlearned_references(plan, chosen, count), asked, case, shop, plan, progress)
-        background = background.joined(made.evidence)
-    yardsticks, refusals = calibrate_all(own, background.of_split("judge"), plan.rules)
-    return replace(bench, yardsticks=bench.yardsticks | yardsticks, refusals=bench.refusals | refusals)
+        learned = _observe(unlearned_references(plan, chosen, count), asked, case, shop, plan, progress).evidence
+    return extend_bench(plan, bench, background, learned)
 
 
-def _judge(
+def extend_bench(terms: Terms, bench: Bench, background: Evidence, learned: Evidence | None) -> Bench:
+    """The bench with the attacks that learn from systems which one method itself unlearned."""
+    own = [attack for attack in terms.battery if attack.needs.unlearned_references]
+    if not own:
+        return bench
+    known = background if learned is None else background.joined(learned)
+    yardsticks, refusals = calibrate_all(own, known.of_split("judge"), terms.rules)
+    return replace(bench, yardsticks=bench.yardsticks | yardsticks, refusals=bench.refusals | refusals, learned=learned)
+
+
+def judge_method(
     method: str,
     systems: Sequence[System],
     observed: Observations,
-    plan: Plan,
+    terms: Terms,
     bench: Bench,
 ) -> Audited:
+    """Findings and verdict of one method, from what was observed of its systems."""
     findings, primary = list(bench.refusals.values()), None
     final = [k for k, s in enumerate(observed.evidence.systems) if s in systems]
     along = np.setdiff1d(np.arange(len(observed.evidence.systems)), final)
     evidence = observed.evidence.take(final)
     judged_part = evidence.of_split("judge")
     for attack, yardstick in bench.yardsticks.items():
-        found, judged = attempt(attack, yardstick, judged_part, plan.rules)
+        found, judged = attempt(attack, yardstick, judged_part, terms.rules)
         if judged is not None:
-            bound = epsilon_low(yardstick, judged, evidence, bench.tuned, seed=plan.settings.seed)
+            bound = epsilon_low(yardstick, judged, evidence, bench.tuned, seed=terms.settings.seed)
             found = found.model_copy(update={"epsilon_low": bound})
         findings.append(found)
         primary = judged if found.primary else primary
+    findings += release_findings(terms.battery, judged_part, bench.background, terms.rules)
     served = served_finding([observed.serving[s.name] for s in systems])
     findings = sorted([*findings, served], key=lambda f: not f.primary)
     direct = [f"{served.attack}: {served.note}"] if served.section == "leak" else []
     settled_by = bench.settled_by
     if bench.primary is not None and len(systems) > 1:
         settled_by = settle(bench.primary, len(systems))
-    ruling = rule(findings, primary, bench.primary, plan.rules, len(systems), bench.broken, direct, settled_by)
+    ruling = rule(findings, primary, bench.primary, terms.rules, len(systems), bench.broken, direct, settled_by)
     tests = unit_tests(bench.primary, primary) if bench.primary is not None and primary is not None else None
     earlier = observed.evidence.take(along).of_split("judge")
-    return Audited(method, tuple(systems), earlier, observed, findings, primary, tests, ruling)
+    return Audited(method, tuple(systems), earlier, observed, findings, primary, tests, ruling, bench.learned)
 
 
 def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
@@ -216,14 +255,14 @@ def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
     background = _observe(background_systems(plan), questions, case, shop, plan, progress)
     golds = plain_golds(plan)
     plain = _observe(golds, {}, case, shop, plan, progress) if golds else None
-    bench = _calibrate(plan, case, background.evidence)
+    bench = lay_bench(plan, case, background.evidence)
     progress(announcement(plan, bench.primary), 1, 1)
     audited = []
     for method, systems in audited_systems(plan).items():
         chained = [step for system in systems for step in earlier_steps(system)]
         own = _own_bench(method, plan, background.evidence, bench, questions, case, shop, progress)
         observed = _observe([*chained, *systems], questions, case, shop, plan, progress)
-        audited.append(_judge(method, systems, observed, plan, own))
+        audited.append(judge_method(method, systems, observed, plan, own))
     return Outcome(plan, case, background, bench, audited, plain)
 
 
@@ -245,13 +284,18 @@ def audit(
 
     Args:
         plan: from `make_plan` or a configuration file.
-        out: folder for report.json, report.html and units.parquet; None writes nothing.
+        out: folder for report.json, report.html, units.parquet and evidence.npz; None writes nothing.
         store: where builds lie; an interrupted audit goes on from there.
         progress: called with a text and how much of how much is done.
     """
+    from auditkit.evidence_files import write_evidence
+    from auditkit.rederive import kept_of
     from auditkit.summary import summarise
-    from auditkit.writing import write_outputs
+    from auditkit.writing import EVIDENCE, write_outputs
 
     outcome = run(plan, Store(store), progress=progress)
     record = summarise(outcome)
-    return record if out is None else write_outputs(record, outcome.units(), out)
+    if out is None:
+        return record
+    write_evidence(kept_of(outcome), out / EVIDENCE)
+    return write_outputs(record, outcome.units(), out)

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from auditkit.errors import DataError
 
 # The second number counts additions that have defaults: reports of a lower one can still be read.
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 SCHEMA_ID = f"urn:auditkit:report:{SCHEMA_VERSION}"
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
-Section = Literal["leak", "over_forgotten", "clean", "inconclusive", "not_applicable", "error"]
+Section = Literal["leak", "over_forgotten", "clean", "inconclusive", "release", "not_applicable", "error"]
 Role = Literal["original", "unlearned", "gold", "plain gold", "reference", "unlearned reference", "control"]
 
 
@@ -87,6 +87,7 @@ class Finding(_Part):
     auc: Estimate = Field(Estimate(), description="of the system's unit scores against the Golds'")
     tpr_at_fpr: dict[str, Estimate] = {}
     epsilon_low: Estimate = Estimate()
+    bands: dict[str, Estimate] = Field({}, description="distance by group of units, above Golds' own, in a Gold's sd")
     n_units: int = 0
     n_points: int = 0
     n_golds: int = 0
@@ -364,8 +365,9 @@ class Record(_Part):
     environment: Environment
 
     def to_json(self) -> str:
-        """Indented JSON with a final newline; no NaN or infinity can occur."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
+        """Indented JSON with a final newline. What is NaN or infinite is null, in the parameters of methods too."""
+        # pydantic's own text has null there, its `model_dump` has NaN, which is no JSON.
+        return json.dumps(json.loads(self.model_dump_json()), indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Record:

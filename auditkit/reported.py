@@ -13,7 +13,7 @@ from auditkit.statistics.roc import auc_clustered, tpr_at_fpr
 _FPRS = (0.01, 0.001)
 
 
-def _estimate(interval: Interval, **more: object) -> Estimate:
+def reported_interval(interval: Interval, **more: object) -> Estimate:
     """An interval of the statistics as an estimate of the Record."""
     kept = {
         "value": interval.value,
@@ -53,5 +53,5 @@ def separation(runs: Floats, golds: Floats, clusters: Ints, confidence: float) -
     """
     positive, negative = runs.mean(0), golds.ravel()
     area = auc_clustered(positive, negative, clusters, np.tile(clusters, len(golds)), confidence)
-    rates = {f"{f:g}": _estimate(tpr_at_fpr(positive, negative, f, confidence=confidence)) for f in _FPRS}
-    return {"auc": _estimate(area, n_units=len(positive)), "tpr_at_fpr": rates}
+    rates = {f"{f:g}": reported_interval(tpr_at_fpr(positive, negative, f, confidence=confidence)) for f in _FPRS}
+    return {"auc": reported_interval(area, n_units=len(positive)), "tpr_at_fpr": rates}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,16 @@ class Names:
 
     user: NDArray[Any] | None = None
     item: NDArray[Any] | None = None
+
+    def planted(self, regime: str, count: int) -> Names:
+        """With names for `count` canaries behind the ids of users or items; ids without names go on being numbers."""
+        import numpy as np
+
+        known = self.user if regime == "user" else self.item
+        if known is None:
+            return self
+        named = np.append(known.astype(str), [f"canary-{k + 1}" for k in range(count)])
+        return replace(self, user=named) if regime == "user" else replace(self, item=named)
 
 
 def read_request(

@@ -64,7 +64,7 @@ def summarise(outcome: Outcome) -> Record:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         config_digest=plan.digest,
         verdict=verdict,
-        reasons=_reasons(outcome),
+        reasons=all_reasons(outcome.audited),
         exit_code=EXIT_CODES[verdict],
         policy=_policy(plan, primary),
         dataset=_dataset(plan),
@@ -87,10 +87,9 @@ def summarise(outcome: Outcome) -> Record:
     )
 
 
-def _reasons(outcome: Outcome) -> list[str]:
-    worst_first = sorted(
-        outcome.audited, key=lambda a: ("FAIL", "INVALID", "INCONCLUSIVE", "PASS").index(a.ruling.verdict)
-    )
+def all_reasons(audited: Sequence[Audited]) -> list[str]:
+    """The reasons of all verdicts, those of the worst first."""
+    worst_first = sorted(audited, key=lambda a: ("FAIL", "INVALID", "INCONCLUSIVE", "PASS").index(a.ruling.verdict))
     return [f"{a.method}: {a.ruling.verdict} - {reason}" for a in worst_first for reason in a.ruling.reasons]
 
 

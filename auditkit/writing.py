@@ -14,6 +14,7 @@ from auditkit.errors import StoreError
 from auditkit.record import Record, UnitsFile
 
 UNITS = "units.parquet"
+EVIDENCE = "evidence.npz"
 REPORT = "report.json"
 
 

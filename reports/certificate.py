@@ -24,6 +24,7 @@ from auditkit.errors import ConfigurationError
 from auditkit.record import EXIT_CODES, Record, SystemEntry, Verdict, worst
 from auditkit.reports import words
 from auditkit.signing import CertificateError, canonical_bytes, open_envelope, signed_envelope
+from auditkit.writing import EVIDENCE
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner, SSlibKey
@@ -47,6 +48,15 @@ UNTIED_MODEL = (
 TIED_MODEL = (
     "That the named model file holds the audited build rests on the store of who signs, which keeps it under the "
     "build's address."
+)
+
+UNDERIVED = (
+    "No evidence is named from which the verdict could be derived again: the report's numbers are the word of who "
+    "signs."
+)
+DERIVED = (
+    "The verdict can be derived again from the named evidence. That the evidence holds what the audited systems "
+    "answered is the word of who signs."
 )
 
 
@@ -133,7 +143,7 @@ def statement(
         ConfigurationError: the report has a commitment, and `commitment` is another.
     """
     commitment = _commitment(record, commitment)
-    own = [limit for limit in _limits(record, model, commitment) if limit not in record.limits]
+    own = [limit for limit in _limits(record, model, evidence, commitment) if limit not in record.limits]
     return Statement(
         subject=_subjects(record, report, model, evidence, commitment),
         predicate_type=f"{PREDICATE}:v{MAJOR}",
@@ -230,9 +240,13 @@ def _within(told: Any, found: Any) -> bool:
     return bool(told == found)
 
 
-def _limits(record: Record, model: ModelFile | None, commitment: str | None) -> list[str]:
+def _limits(
+    record: Record, model: ModelFile | None, evidence: Mapping[str, str] | None, commitment: str | None
+) -> list[str]:
     of_model = NO_MODEL if model is None else TIED_MODEL if model.build else UNTIED_MODEL
-    return [words.VERDICTS[record.verdict].limit, NO_TIME, of_model, *([UNTIED_COMMITMENT] if commitment else [])]
+    of_evidence = DERIVED if evidence and EVIDENCE in evidence else UNDERIVED
+    untied = [UNTIED_COMMITMENT] if commitment else []
+    return [words.VERDICTS[record.verdict].limit, NO_TIME, of_model, of_evidence, *untied]
 
 
 def sign(said: Statement, signer: CryptoSigner) -> bytes:

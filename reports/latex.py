@@ -11,26 +11,34 @@ from auditkit.reports import numbers, words
 
 MISSING = "--"
 NAME = 60  # longest name, in characters before escaping
+INTERVAL = "\n"  # between a value and its interval; no text that was escaped holds one
 _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", "`": r"\textasciigrave{}", '"': r"\textquotedbl{}", "'": r"\textquotesingle{}",
     # In braces: a row that starts with one of them would pass it to the \\ or \midrule before it.
-    "[": "{[}", "]": "{]}", "*": "{*}", "-": "-{}",
+    "[": "{[}", "]": "{]}", "*": "{*}",
+    # Two of these would be drawn as one sign of another kind.
+    "-": "-{}", ",": ",{}",
 }  # fmt: skip
 _SPECIAL = re.compile("|".join(re.escape(character) for character in _ESCAPES))
+# What pdfLaTeX cannot print: all but ASCII, Latin-1 and those letters of Latin Extended-A that T1 fonts have.
+_FOREIGN = re.compile("[^ -~\u00a1-\u017e]|[\u0126\u0127\u0138\u013f\u0140\u0149\u0166\u0167]")
 _THOUSANDS = re.compile(r",(?=\d)")
-PREAMBLE = (
-    "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc};"
-    " names beyond Latin letters need LuaLaTeX or XeLaTeX with a font that has them"
-)
+PREAMBLE = "% needs \\usepackage{booktabs,graphicx} and \\usepackage[T1]{fontenc}"
+# LuaLaTeX and XeLaTeX print the character, if the font has it; pdfLaTeX its number.
+CODE_POINT = r"\providecommand{\codepoint}[2]{\ifdefined\Umathcode\symbol{#1}\else[U+#2]\fi}"
 
 
 def text(raw: str, length: int = NAME) -> str:
-    """Any text as one line that TeX prints as it stands; control characters become `?`."""
+    """Any text as one line that TeX prints as it stands; control characters become `?`.
+
+    Characters that pdfLaTeX has no sign for stand as the command that `CODE_POINT` defines.
+    """
     line = " ".join(words.printable(raw).split())
     short = line if len(line) <= length else f"{line[: length - 3]}..."
-    return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], short)
+    escaped = _SPECIAL.sub(lambda found: _ESCAPES[found[0]], short)
+    return _FOREIGN.sub(lambda found: rf"\codepoint{{{ord(found[0])}}}{{{ord(found[0]):04X}}}", escaped)
 
 
 def score_card(record: Record) -> str:
@@ -84,7 +92,8 @@ def _rank(rank: Rank | None) -> str:
 
 def _bold(written: str, rank: Rank | None) -> str:
     alone = rank is not None and rank.of > 1 and rank.worst == 1
-    return rf"{{\boldmath\bfseries {written}}}" if alone else written
+    value, between, interval = written.partition(INTERVAL)
+    return rf"{{\boldmath\bfseries {value}}}{between}{interval}" if alone else written
 
 
 def _system(system: SystemEntry) -> list[str]:
@@ -102,7 +111,7 @@ def _estimate(estimate: Estimate, digits: int = 3, anchor: str = "") -> str:
     if written == numbers.NOT_MEASURED:
         return anchor or MISSING
     bounds = numbers.bounds(estimate, digits).replace("inf", r"\infty")
-    return _math(written) + (rf" {{\scriptsize {_math(bounds)}}}" if bounds else "")
+    return _math(written) + (INTERVAL + _math(bounds) if bounds else "")
 
 
 def _ratio(estimate: Estimate) -> str:
@@ -110,7 +119,7 @@ def _ratio(estimate: Estimate) -> str:
         return MISSING
     # A comma between digits is punctuation to TeX's mathematics unless it stands in braces.
     value, _, ends = _THOUSANDS.sub("{,}", numbers.ratio(estimate)).partition(" [")
-    return _math(value) + (rf" {{\scriptsize {_math(f'[{ends}')}}}" if ends else "")
+    return _math(value) + (INTERVAL + _math(f"[{ends}") if ends else "")
 
 
 def _math(written: str) -> str:
@@ -118,10 +127,23 @@ def _math(written: str) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str, label: str) -> str:
+    body = [line for row in rows for line in _lines(row)]
     lines = [
-        PREAMBLE, r"\begin{table}", r"\centering\small", r"\setlength{\tabcolsep}{4pt}", rf"\caption{{{caption}}}",
-        rf"\label{{{label}}}", rf"\begin{{tabular}}{{@{{}}{'l' * len(columns)}@{{}}}}", r"\toprule",
-        rf"{' & '.join(columns)} \\", r"\midrule", *(rf"{' & '.join(row)} \\" for row in rows), r"\bottomrule",
-        r"\end{tabular}", r"\end{table}",
+        PREAMBLE, *([CODE_POINT] if r"\codepoint" in f"{body}{caption}" else []), r"\begin{table}", r"\centering\small",
+        r"\setlength{\tabcolsep}{4pt}", rf"\caption{{{caption}}}", rf"\label{{{label}}}", r"\vspace{4pt}",
+        # As wide as it is, but no wider than the text.
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+        rf"{{\begin{{tabular}}{{@{{}}{'l' * len(columns)}@{{}}}}", r"\toprule",
+        rf"{' & '.join(columns)} \\", r"\midrule", *body, r"\bottomrule", r"\end{tabular}}", r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _lines(row: Sequence[str]) -> list[str]:
+    """Values, and their intervals on a line beneath, which halves the width of a table."""
+    values, _, ends = zip(*(cell.partition(INTERVAL) for cell in row), strict=True)
+    first = rf"{' & '.join(values)} \\"
+    if not any(ends):
+        return [first]
+    beneath = [rf"{{\scriptsize {end}}}" if end else "" for end in ends]
+    return [first, rf"{' & '.join(beneath).strip()} \\[2pt]"]

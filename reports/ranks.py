@@ -23,12 +23,6 @@ STYLES: dict[float, Style] = {
     0.75: Style(SERIES[1], "o", (0, (4, 1)), filled=False),
     0.95: Style(SERIES[1], "^", (0, (1, 1))),
 }
-CAPTION = (
-    "The way from the original over the audited system to Gold: quantiles of the percentile ranks of all forgotten "
-    "pairs, the middle half shaded. Lines join quantiles, not single pairs. A system that forgot stands level with "
-    "Gold. Where lines change only behind it, it still ranks the pairs as the original does; where they jump back, it "
-    "went past Gold."
-)
 
 
 def rank_shift(record: Record) -> Plate | None:
@@ -73,7 +67,7 @@ def trajectories(record: Record) -> Plate | None:
     return Plate(
         name="trajectories",
         title="The way of the forgotten pairs",
-        caption=CAPTION,
+        caption=words.CAPTIONS["trajectories"],
         panels=tuple(_panel(place, (original, shift, gold)) for place, shift in enumerate(audited)),
         legend=legend("trajectories", [(_named(at), STYLES[at]) for at in reversed(QUANTILES)], {}),
         table=_ways(original, audited, gold),

@@ -86,6 +86,7 @@ SECTIONS: Mapping[Section, str] = {
     "over_forgotten": "over-forgotten",
     "clean": "clean",
     "inconclusive": "inconclusive",
+    "release": "judged apart",
     "not_applicable": "not applicable",
     "error": "error",
 }
@@ -374,5 +375,11 @@ CAPTIONS: Mapping[str, str] = {
         "How high the forgotten pairs rank. Where a curve lies on the Golds', the forgotten items are "
         "offered as a retrained system would offer them; nearer to the original they are still favoured, "
         "below Gold they are suppressed."
+    ),
+    "trajectories": (
+        "The way from the original over the audited system to Gold: quantiles of the percentile ranks of all forgotten "
+        "pairs, the middle half shaded. Lines join quantiles, not single pairs. A system that forgot stands level with "
+        "Gold. Where lines change only behind it, it still ranks the pairs as the original does; where they jump back, "
+        "it went past Gold."
     ),
 }

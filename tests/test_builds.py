@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from auditkit.backbones.bpr_mf import BPRMF
-from auditkit.builds import Build, Given, System, Train, Unlearn, Workshop, _warmed, build, make, missing, read
+from auditkit.builds import Build, Given, System, Train, Unlearn, Workshop, _warmed, build, make, missing, read, silent
 from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Share, select
 from auditkit.errors import ConfigurationError, NotApplicableError, StoreError
-from auditkit.flow import silent
 from auditkit.plugins import register, registry
 from auditkit.store import Store
 from auditkit.unlearners.controls import Masked, NoOp, OutputMask, RowReinit

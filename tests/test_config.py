@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auditkit.config import EXAMPLE, AuditConfig, load, parse, resolve
-from auditkit.contracts import Access
+from auditkit.canaries import PlantedRegime, plant
+from auditkit.commitment import units_of
+from auditkit.config import EXAMPLE, AuditConfig, load, make_request, parse, read_data, resolve
+from auditkit.contracts import Access, Recipe
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest
 from auditkit.errors import ConfigurationError
+from auditkit.memorised import Pool
 from auditkit.requests import Names, read_request
+from auditkit.worst_case import Choice, choose
 
 Tables = dict[str, Any]
 
@@ -56,8 +60,9 @@ TABLES: dict[str, tuple[Tables, str]] = {
         changed("request", regime="row"),
         "request.regime: input should be 'interaction', 'user', 'item' or 'modality'",
     ),
-    "select": (changed("request", select="middle"), "request.select: .*'random', 'core' or 'edge', got 'middle'"),
+    "select": (changed("request", select="middle"), "request.select: .*'random', .* or 'memorised', got 'middle'"),
     "share": (changed("request", share=1.5), "request.share: input should be less than or equal to 1, got 1.5"),
+    "canaries": (changed("request", canaries=0), "request.canaries: input should be greater than or equal to 1, got 0"),
     "count": (changed("request", count=0), "request.count: input should be greater than or equal to 1, got 0"),
     "runs": ({**base(), "unlearner": [{"name": "gold", "runs": 0}]}, "unlearner.0.runs: .*or equal to 1, got 0"),
     "profile": (changed("audit", profile="swift"), "audit.profile: .*'quick', 'standard' or 'certify', got 'swift'"),
@@ -99,6 +104,13 @@ RESOLVED: dict[str, tuple[Tables, str]] = {
     "share and count": (changed("request", count=5), "request: give either share (in (0, 1]) or count"),
     "neither": ({**base(), "request": {}}, "request: give either share (in (0, 1]) or count"),
     "file and share": (changed("request", file="r.csv"), "request: give either file, or select with share or count"),
+    "canaries and select": (
+        {**base(), "request": {"regime": "user", "canaries": 5, "select": "core", "count": 3}},
+        "request: with canaries the canaries are the request; leave out select, count"),
+    "canaries and file": (
+        {**base(), "request": {"regime": "item", "canaries": 5, "file": "r.csv"}}, "are the request; leave out file"),
+    "canaries of interactions": (
+        {**base(), "request": {"canaries": 5}}, "regime must be user or item, got 'interaction'"),
     "too many": ({**base(), "request": {"count": 10**6}}, "count must be in 1.."),
     "modalities": (changed("request", regime="user", modalities=["image"]), "modalities belong"),
     "modality": (changed("request", regime="modality"), "needs the names of the modalities"),
@@ -177,6 +189,60 @@ def test_a_configuration_becomes_the_plan_it_says(tiny_folder: Path, monkeypatch
     assert (plan.data.n_users, plan.data.n_items) == (120, 100)
 
 
+@pytest.mark.parametrize("how", ["tail", "outlier"])
+def test_worst_case_requests_are_those_of_choose(tiny_folder: Path, how: Choice) -> None:
+    tables = {**base(), "data": {"path": "data"}, "request": {"select": how, "share": 0.1, "seed": 2}}
+    plan = resolve(parse(tables, tiny_folder))
+    assert plan.request.digest == choose(plan.data, "interaction", how, share=0.1, seed=2).digest
+
+
+def test_memorised_requests_train_a_pool_of_the_recipe_once(tiny_folder: Path) -> None:
+    recipe = {"backbone": "bpr-mf", "config": {"factors": 8}, "fit": {"epochs": 4}}
+    tables = {
+        **base(), "data": {"path": "data"}, "recipe": recipe,
+        "request": {"regime": "user", "select": "memorised", "count": 9},
+        "audit": {"store": str(tiny_folder / "pool")},
+    }  # fmt: skip
+    told: list[str] = []
+    plan = resolve(parse(tables, tiny_folder), progress=lambda text, done, total: told.append(text))
+    assert told[0] == "building half-1 .. half-8"
+    pool = Pool(Recipe.of("bpr-mf", {"factors": 8}, {"epochs": 4}))
+    assert plan.request.digest == choose(plan.data, "user", "memorised", count=9, pool=pool).digest
+    told.clear()
+    again = resolve(parse(tables, tiny_folder), progress=lambda text, done, total: told.append(text))
+    assert again.request.digest == plan.request.digest
+    assert not any(text.startswith("building") for text in told)
+
+
+@pytest.mark.parametrize("regime", ["user", "item"])
+def test_canaries_are_planted_and_are_the_request(tiny_folder: Path, regime: PlantedRegime) -> None:
+    tables = {**base(), "data": {"path": "data"}, "request": {"regime": regime, "canaries": 7, "seed": 4}}
+    config = parse(tables, tiny_folder)
+    plan = resolve(config)
+    bare = resolve(parse({**tables, "request": {"regime": regime, "count": 1}}, tiny_folder)).data
+    made, request = plant(bare, regime, 7, seed=4)
+    assert plan.data.digest == made.digest
+    assert plan.request.digest == request.digest
+    assert plan.request.selection == f"canaries, 7 planted {regime}s"
+    # Publishing names them as the files name the others.
+    data, _, names = read_data(config)
+    assert make_request(config, data, names).digest == request.digest
+    units = units_of(request, names)
+    assert len(set(units)) == 7
+    assert all("canary-" in unit for unit in units)
+
+
+def test_canaries_of_files_with_numbers_are_numbers() -> None:
+    assert Names().planted("user", 3).user is None
+    named = Names(np.array([4, 8]), None).planted("user", 2)
+    assert named.user is not None
+    assert named.user.tolist() == ["4", "8", "canary-1", "canary-2"]
+    assert named.item is None
+    items = Names(None, np.array(["a"])).planted("item", 1)
+    assert items.item is not None
+    assert items.item.tolist() == ["a", "canary-1"]
+
+
 def test_the_share_to_tune_on_is_read_and_refused_where_too_little_is_left(tiny_folder: Path) -> None:
     tables = {**base(), "data": {"path": "data"}, "request": {"share": 0.2}, "audit": {"tune": 0.25}}
     assert resolve(parse(tables, tiny_folder)).settings.tune == 0.25
@@ -214,6 +280,7 @@ def test_the_example_parses_and_every_commented_key_is_one_there_is() -> None:
     tables = tomllib.loads("\n".join(uncommented))
     made = parse(tables)
     assert made.request.file == "request.csv"
+    assert made.request.canaries == 20
     assert made.given[0].name == "ours"
     assert made.audit.access == ("scores",)
 

@@ -246,7 +246,7 @@ def test_without_an_original_there_is_nothing_before(evidence: Evidence) -> None
 
 
 def test_unlearned_references_are_background_and_never_targets(evidence: Evidence) -> None:
-    with pytest.raises(NotApplicableError, match="needs 3 unlearned references .* this audit has 0"):
+    with pytest.raises(NotApplicableError, match=r"needs 3 unlearned references .* this audit has 0"):
         check_needs(Own(), evidence, ALL)
     wider = with_unlearned_references(evidence, 3)
     check_needs(Own(), wider, ALL)

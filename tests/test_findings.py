@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from auditkit.contracts import Access
+from auditkit.contracts import Access, Needs, Scores
 from auditkit.data.dataset import Floats
 from auditkit.errors import NotApplicableError
-from auditkit.evidence import Evidence
+from auditkit.evidence import Evidence, Targets
 from auditkit.findings import attempt, blank_finding, finding, read_system
 from auditkit.statistics.multiplicity import holm
 from auditkit.yardstick import Yardstick, calibrate
 
-from .gaussian import Broken, Linear, Raw, World, rules
+from .gaussian import Broken, Linear, Raw, Signal, World, rules
 
 
 @pytest.fixture(scope="module")
@@ -229,3 +232,31 @@ def test_spread_below_gold_is_a_note(world: World, yardstick: Yardstick) -> None
     assert judged.spread is not None
     assert judged.spread.value < 0
     assert "no evidence either way" in found.note
+
+
+@dataclass(frozen=True)
+class Apart(Raw):
+    """Distance to the mean Gold of the background."""
+
+    name: ClassVar[str] = "apart"
+    needs: ClassVar[Needs] = Needs(golds=2)
+
+    def score(self, targets: Targets, background: Evidence) -> Scores:
+        reading = targets.readings[Signal()]
+        mean = background.readings[Signal()].values["z"][background.rows("gold")].mean(0)
+        return Scores(reading.sums(np.abs(reading.values["z"] - mean)), None, len(reading.points))
+
+
+def test_a_distance_is_also_told_in_units_of_the_golds_own_scatter() -> None:
+    world = World(golds=8, strength=3.0)
+    yardstick = calibrate(Apart(), world.background(), rules(0.1))
+    own, _ = finding(yardstick, world.audited(world.original()))
+    clean, _ = finding(yardstick, world.audited(world.gold()))
+    band, near = own.bands["forget"], clean.bands["forget"]
+    assert set(own.bands) == {"forget"}
+    assert band.low is not None
+    assert band.low > 10
+    assert near.low is not None
+    assert near.high is not None
+    assert near.low < 0 < near.high
+    assert finding(calibrate(Raw(), world.background(), rules(0.1)), world.audited(world.original()))[0].bands == {}

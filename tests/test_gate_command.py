@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import subprocess
 import sys
@@ -215,12 +214,3 @@ def test_the_actions_audit_hands_verdicts_to_the_gate_and_stops_at_errors(
     script = f'auditkit() {{ echo "$*"; return {code}; }}\n{script_of(action, "Audit")}'
     said = bash(script, folder, CONFIG="my audit.toml", PROFILE="quick", OUT="out")
     assert (said.returncode, said.stdout) == (left, "audit my audit.toml --out out --quiet --profile quick\n")
-
-
-def test_the_hook_runs_a_command_that_exists_on_files_that_init_writes() -> None:
-    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
-    assert hook["entry"] == "auditkit check"
-    assert run("check", "--help").exit_code == 0
-    for name in ("audit.toml", "ci/gate.toml", "audit-users.toml"):
-        assert re.search(hook["files"], name)
-    assert not re.search(hook["files"], "pyproject.toml")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from auditkit.config import parse
 from auditkit.record import Record
 
 _ROOT = Path(__file__).resolve().parent.parent
 _GUIDE = (_ROOT / "docs" / "adding-a-backbone.md").read_text(encoding="utf-8")
 _UNLEARNERS = (_ROOT / "docs" / "adding-an-unlearner.md").read_text(encoding="utf-8")
+_ATTACKS = (_ROOT / "docs" / "adding-an-attack.md").read_text(encoding="utf-8")
 _PACKAGE = _ROOT / "tests" / "third_party" / "auditkit-example-unlearner" / "src" / "auditkit_example_unlearner"
 
 
@@ -73,6 +76,47 @@ def test_the_unlearners_of_the_guide_pass_the_kit(unlearner_folder: Path) -> Non
     done = subprocess.run(run, cwd=unlearner_folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d{2} passed", done.stdout)
+
+
+@pytest.fixture(scope="module")
+def attack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the guide shows, each named by its first line."""
+    made = tmp_path_factory.mktemp("attacks")
+    for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", _ATTACKS, re.DOTALL):
+        (made / name).write_text(text, encoding="utf-8")
+    assert _ATTACKS.count("```python") == len(list(made.glob("*.py"))) == 3
+    return made
+
+
+def test_the_attack_of_the_guide_is_part_of_an_audit(attack_folder: Path) -> None:
+    run = [sys.executable, "audit_gap.py"]
+    done = subprocess.run(run, cwd=attack_folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert float(found["no-op"][1]) == pytest.approx(1.0, abs=0.15)
+    assert float(found["gold"][1]) == pytest.approx(0.0, abs=0.15)
+    record = Record.read(attack_folder / "report" / "report.json")
+    mine = [finding for system in record.systems for finding in system.findings if finding.attack == "best-kept-gap"]
+    assert len(mine) == 2
+    assert not any(finding.counts or finding.primary for finding in mine)
+    assert all(finding.pattern.value is not None and finding.access == ["SCORES"] for finding in mine)
+
+
+def test_the_attack_of_the_guide_passes_the_kits(attack_folder: Path) -> None:
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_best_kept.py"]
+    done = subprocess.run(run, cwd=attack_folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d{2} passed", done.stdout)
+
+
+def test_the_tables_of_the_guide_to_attacks_are_read(attack_folder: Path) -> None:
+    entry, table = (tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", _ATTACKS, re.DOTALL))
+    ((name, target),) = entry["project"]["entry-points"]["auditkit.attacks"].items()
+    source = (attack_folder / "best_kept.py").read_text(encoding="utf-8")
+    assert f'name: ClassVar[str] = "{name}"' in source
+    assert f"class {target.partition(':')[2]}(" in source
+    needed = {"data": {"format": "synthetic"}, "recipe": {"backbone": "bpr-mf"}}
+    assert parse({**needed, **table}).audit.attacks == ("default", name)
 
 
 def test_relative_links_lead_somewhere() -> None:

@@ -104,6 +104,14 @@ def test_the_copy_has_three_files_and_its_table_no_id(anna: Place) -> None:
     assert pseudonym(KEY, "user", own_id(GONE)) in told["user"].tolist()
 
 
+def test_evidence_is_in_no_copy_and_no_copy_is_put_beside_it(anna: Place, tmp_path: Path) -> None:
+    assert (anna.audit / "evidence.npz").is_file()
+    (tmp_path / "evidence.npz").write_bytes((anna.audit / "evidence.npz").read_bytes())
+    with pytest.raises(ConfigurationError, match=r"evidence\.npz is what an audit read of every unit, by plain ids"):
+        anna.publish(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["evidence.npz"]
+
+
 def test_the_number_of_the_users_interactions_is_in_no_text_of_the_copy(anna: Place) -> None:
     own, told = (Record.read(folder / "report.json") for folder in (anna.audit, anna.published))
     degree = own.request.n_interactions

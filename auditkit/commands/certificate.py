@@ -1,37 +1,21 @@
-"""Commands about certificates: make a key pair, certify a report, verify a certificate and the files it names."""
+"""Commands about certificates: make a key pair, certify a report; `verify` has a file of its own."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from auditkit.commands.files import check_new, content_of, create, line
+from auditkit.commands.files import check_new, content_of, create, digest, digests, line
+from auditkit.commands.verify import derive, say_limits, verify
 
 if TYPE_CHECKING:
     from auditkit.record import Record
-    from auditkit.reports.certificate import ModelFile, Statement
+    from auditkit.reports.certificate import ModelFile
 
 _STORED = "arrays.safetensors"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes:
-        what: the part, such as `signature`, `report`, `model` or `evidence/units.parquet`.
-        ok: whether it holds; None where it was not checked.
-        text: what was found.
-    """
-
-    what: str
-    ok: bool | None
-    text: str
 
 
 def attach(app: typer.Typer) -> None:
@@ -102,48 +86,7 @@ def certify(
     typer.echo(
         f"{record.verdict}, signed with key {signer.public_key.keyid}. What this certificate does not show:", err=True
     )
-    _say_limits(said)
-
-
-def verify(
-    certificate: Annotated[Path, typer.Argument(help="a certificate, as certify writes it")],
-    key: Annotated[Path, typer.Option(help="public key of who is trusted to certify")],
-    model: Annotated[Path | None, typer.Option(help="file of the unlearned model")] = None,
-    report: Annotated[Path | None, typer.Option(help="the report.json")] = None,
-    evidence: Annotated[Path | None, typer.Option(help="folder of the evidence")] = None,
-) -> None:
-    """Check a certificate and the given files against it; exit 0 if all holds, 1 if something does not."""
-    from auditkit.reports.certificate import opened
-    from auditkit.signing import CertificateError, public_key_of
-
-    trusted = public_key_of(content_of(key))
-    content = content_of(certificate)
-    given = (None if report is None else content_of(report), model, None if evidence is None else _digests(evidence))
-    try:
-        said = opened(content, trusted)
-    except CertificateError as error:
-        _say([Check(error.part, False, error.why)])
-        typer.echo(f"does not hold: {error.part}; nothing else was looked at")
-        raise typer.Exit(1) from error
-    checks = [Check("signature", True, f"by key {trusted.keyid}"), *_checks(said, *given)]
-    _say(checks)
-    wrong = [check.what for check in checks if check.ok is False]
-    verdict = said.predicate.verdict
-    typer.echo(f"does not hold: {line(', '.join(wrong))}" if wrong else f"holds: a certificate that says {verdict}")
-    typer.echo("What it does not show:", err=True)
-    _say_limits(said)
-    raise typer.Exit(1 if wrong else 0)
-
-
-def _say(checks: list[Check]) -> None:
-    states = {True: "ok", False: "WRONG", None: "not checked"}
-    for check in checks:
-        typer.echo(f"{states[check.ok]:12} {line(check.what)}: {line(check.text)}")
-
-
-def _say_limits(said: Statement) -> None:
-    for limit in said.predicate.limits:
-        typer.echo(f"- {line(limit)}", err=True)
+    say_limits(said)
 
 
 def _refusal(record: Record) -> str:
@@ -152,30 +95,11 @@ def _refusal(record: Record) -> str:
     return f"not certified: the verdict is {record.verdict}; {remedy}{reasons}"
 
 
-def _digest(path: Path) -> str:
-    from auditkit.errors import DataError
-
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; name a file that can be read") from error
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of all files under `folder` by their paths in it; links lead elsewhere and are left out."""
-    from auditkit.errors import DataError
-
-    if not folder.is_dir():
-        raise DataError(f"--evidence must be a folder, got {folder}; name the one with units.parquet")
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
-
-
 def _evidence(folder: Path, record: Record) -> dict[str, str]:
     from auditkit.errors import DataError
+    from auditkit.writing import EVIDENCE
 
-    found = _digests(folder)
+    found = digests(folder)
     links = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink())
     if links:
         raise DataError(f"evidence must hold files, got a link: {links[0]!r}; put the file in its place")
@@ -187,7 +111,17 @@ def _evidence(folder: Path, record: Record) -> dict[str, str]:
         raise DataError(
             f"{record.units.path!r} in {folder} is not the report's per-unit table; name the report's folder"
         )
+    if EVIDENCE in found:
+        _check_follows(record, folder)
     return found
+
+
+def _check_follows(record: Record, folder: Path) -> None:
+    from auditkit.errors import DataError
+
+    wrong = [line(check.text) for check in derive(record, folder) if not check.ok]
+    if wrong:
+        raise DataError(f"the report does not follow from the evidence in {folder}; audit again: {'; '.join(wrong)}")
 
 
 def _check_name(name: str) -> None:
@@ -215,7 +149,7 @@ def _model_file(path: Path | None, record: Record, unit_key: Path | None) -> Mod
         )
     if build is None and record.request.commitment is not None:
         typer.echo("the report's addresses are keyed: pass --unit-key to tie --model to its build", err=True)
-    return ModelFile(path.name, _digest(path), build)
+    return ModelFile(path.name, digest(path), build)
 
 
 def _address_key(model: Path | None, record: Record, unit_key: Path) -> bytes:
@@ -277,64 +211,3 @@ def _certifiable(content: bytes, path: Path) -> Record:
     if found := contradiction(record):
         raise DataError(f"{path} cannot be certified: {found}; audit again")
     return record
-
-
-def _checks(
-    said: Statement, report: bytes | None, model: Path | None, evidence: Mapping[str, str] | None
-) -> list[Check]:
-    """All checks of given files against a statement whose signature holds, in the order in which they are shown."""
-    reported, record = ([Check("report", None, "not given")], None) if report is None else _report_checks(said, report)
-    kept = _same("model", said.files("model"), _digest(model)) if model else Check("model", None, "not given")
-    if evidence is None:
-        return [*reported, kept, Check("evidence", None, "not given")]
-    table = [_units_check(record, evidence)] if record is not None and record.units is not None else []
-    return [*reported, kept, *_evidence_checks(said.files("evidence"), evidence), *table]
-
-
-def _same(what: str, told: Mapping[str, str], found: str) -> Check:
-    if not told:
-        return Check(what, False, "the certificate names no such file")
-    if found in told.values():
-        return Check(what, True, f"sha256 {found}")
-    return Check(what, False, f"its sha256 is {found}, the certificate names {', '.join(told.values())}")
-
-
-def _report_checks(said: Statement, content: bytes) -> tuple[list[Check], Record | None]:
-    """Digest first; a report that is not the certified one is not read."""
-    from auditkit.record import SCHEMA_VERSION, Record
-    from auditkit.reports.certificate import contradiction, differing
-
-    same = _same("report", said.files("report"), hashlib.sha256(content).hexdigest())
-    if not same.ok:
-        return [same], None
-    try:
-        record = Record.model_validate_json(content)
-    except ValueError as error:
-        return [same, Check("report's schema", False, f"it does not follow schema {SCHEMA_VERSION}: {error}")], None
-    told, parts, broken = said.predicate.verdict, differing(said, record), contradiction(record)
-    verdict = f"the certificate says {told}, the report {record.verdict}"
-    content_text = f"unlike the report: {', '.join(parts)}" if parts else "what it repeats is what the report says"
-    return [
-        same, Check("report's schema", True, SCHEMA_VERSION), Check("verdict", told == record.verdict, verdict),
-        Check("report's verdict", not broken, broken or "it follows from the systems' verdicts"),
-        Check("statement", not parts, content_text),
-    ], record  # fmt: skip
-
-
-def _evidence_checks(told: Mapping[str, str], found: Mapping[str, str]) -> list[Check]:
-    if not told:
-        return [Check("evidence", False, "the certificate names no evidence")]
-    checks = [
-        _same(f"evidence/{name}", {name: told[name]}, found[name])
-        if name in found
-        else Check(f"evidence/{name}", False, "the folder has no such file")
-        for name in sorted(told)
-    ]
-    extra = sorted(found.keys() - told.keys())
-    return [*checks, *(Check(f"evidence/{name}", None, "the certificate does not name it") for name in extra)]
-
-
-def _units_check(record: Record, found: Mapping[str, str]) -> Check:
-    units = record.units
-    same = units is not None and found.get(units.path) == units.digest
-    return Check("per-unit table", same, f"{'' if same else 'not '}the one that the report names")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -52,3 +53,32 @@ def check_new(path: Path) -> None:
 
     if path.exists() or path.is_symlink():
         raise ConfigurationError(f"{path} exists already; choose another --out or remove it")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    from auditkit.errors import DataError
+
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; name a file that can be read") from error
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of all files under a folder of evidence by their paths in it; links lead elsewhere and are left out.
+
+    Raises:
+        DataError: it is no folder, or a file in it cannot be read.
+    """
+    from auditkit.errors import DataError
+
+    if not folder.is_dir():
+        raise DataError(f"--evidence must be a folder, got {folder}; name the one with units.parquet")
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {path.relative_to(folder).as_posix(): digest(path) for path in files}

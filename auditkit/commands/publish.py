@@ -50,10 +50,15 @@ def publish(
     from auditkit.errors import ConfigurationError
     from auditkit.record import Record
     from auditkit.reports import html
-    from auditkit.writing import write_outputs
+    from auditkit.writing import EVIDENCE, write_outputs
 
     if out.resolve() == report.resolve().parent:
         raise ConfigurationError(f"--out must not be the audit's own folder {out}, whose files are the evidence")
+    if (out / EVIDENCE).exists():
+        raise ConfigurationError(
+            f"{out / EVIDENCE} is what an audit read of every unit, by plain ids, and must not be published; name a "
+            "folder without it"
+        )
     secret, tables, record = _key(key), _tables(config), Record.read(report)
     audited = _audited(tables)
     told, units = publishing.publish(record, _units(report, record), audited, secret)

@@ -56,7 +56,15 @@ class AttackTests:
     def score(self, evidence: Evidence, rows: Ints, **changed: Floats) -> Scores:
         """Score some systems; `changed` replaces signals of their readings."""
         readings = {p: _with(evidence.readings[p].take(rows), changed) for p in self.attack.probes}
-        return self.attack.score(Targets(readings), self.background(evidence))
+        return self.attack.score(self.given(evidence, readings), self.background(evidence))
+
+    def given(self, evidence: Evidence, readings: Mapping[Probe, Reading]) -> Targets:
+        """What the harness hands over; with the first original's answers for every target where they are needed."""
+        if not self.attack.needs.before:
+            return Targets(readings)
+        n_targets = len(next(iter(next(iter(readings.values())).values.values())))
+        parent = np.repeat(evidence.rows("original")[:1], n_targets)
+        return Targets(readings, {probe: evidence.readings[probe].take(parent) for probe in self.attack.probes})
 
     def test_applies_to_a_regime(self) -> None:
         assert any(True for _ in self.examples()), f"its probes apply to no request among: {', '.join(self.regimes)}"
@@ -102,7 +110,7 @@ class AttackTests:
             held = evidence.held.copy()
             targets = {p: evidence.readings[p].take(self.targets(evidence)) for p in self.attack.probes}
             before += [(v, v.copy()) for r in targets.values() for v in r.values.values()]
-            self.attack.score(Targets(targets), self.background(evidence))
+            self.attack.score(self.given(evidence, targets), self.background(evidence))
             for array, copy in before:
                 assert_array_equal(array, copy)
             for table, was in tables:
@@ -164,7 +172,7 @@ class AttackTests:
             needs = self.attack.needs
             few = np.concatenate([evidence.rows("gold")[: needs.golds], evidence.rows("reference")[: needs.references]])
             readings = {p: evidence.readings[p].take(self.targets(evidence)) for p in self.attack.probes}
-            scores = self.attack.score(Targets(readings), evidence.take(few))
+            scores = self.attack.score(self.given(evidence, readings), evidence.take(few))
             whole = self.score(evidence, self.targets(evidence))
             assert_array_equal(np.isfinite(scores.level), np.isfinite(whole.level))
 

@@ -21,7 +21,7 @@ from auditkit.sources import source_digest
 from auditkit.talk import Talk
 from auditkit.writing import replace_file
 from benchmarks.attack_catalogue import __doc__ as about
-from benchmarks.attack_catalogue.measure import measure
+from benchmarks.attack_catalogue.measure import REPEATS, measure
 from benchmarks.attack_catalogue.page import page
 from benchmarks.attack_catalogue.pools import Pool, gather
 from benchmarks.attack_catalogue.worlds import WORLDS, World
@@ -51,7 +51,8 @@ def _chosen(named: Sequence[str]) -> list[Attack]:
 
 
 def _line(attack: Attack, pool: Pool) -> dict[str, Any]:
-    path = pool.folder / "lines" / f"{digest_of(attack, source_digest(type(attack)), len(pool.case.units))[:20]}.json"
+    key = digest_of(attack, source_digest(type(attack)), dict(REPEATS), len(pool.world.systems()))
+    path = pool.folder / "lines" / f"{key[:20]}.json"
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found

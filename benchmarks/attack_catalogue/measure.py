@@ -23,7 +23,7 @@ from auditkit.statistics.power import attainable_margin
 from auditkit.yardstick import Rules, Yardstick, calibrate
 from benchmarks.attack_catalogue.pools import Pool, drawn
 
-REPEATS: Mapping[str, int] = {"quick": 6, "standard": 4, "certify": 2}
+REPEATS: Mapping[str, int] = {"quick": 4, "standard": 3, "certify": 1}
 # Fresh Golds that one drawn audit looks at.
 _GOLDS = 8
 

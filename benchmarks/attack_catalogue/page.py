@@ -15,7 +15,7 @@ _INTRO = """\
 # The attack catalogue, measured
 
 `python -m benchmarks.attack_catalogue --store FOLDER --out docs/measured-attacks.md` writes this page. Audits are drawn
-from one pool of trained systems a world (quick 6, standard 4, certify 2 of them): originals, Golds and references of
+from one pool of trained systems a world (quick 4, standard 3, certify 1 of them): originals, Golds and references of
 the profile's size; an original and Golds that were not drawn are then read.
 
 - `AUC original`, `TPR@1%`: unit scores of an original against those of the drawn Golds; `AUC Gold` the same for a Gold.

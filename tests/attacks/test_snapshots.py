@@ -109,9 +109,9 @@ class TestSorted(_PosteriorTests):
         evidence, _ = shown(Snapshots("sorted"))
         parent = evidence.rows("original")[:1]
         turned = evidence.readings[self.attack.probes[0]].values["margins"][parent][:, :, ::-1]
-        known = np.isfinite(turned).all(-1)
+        known = np.flatnonzero(np.isfinite(turned[0]).all(axis=1))
         level = self.score(evidence, parent, margins=turned).level
-        pairs = evidence.readings[self.attack.probes[0]].unit[known[0]]
+        pairs = evidence.readings[self.attack.probes[0]].unit[known]
         assert_allclose(level[:, pairs], 0.0, atol=1e-12)
 
 

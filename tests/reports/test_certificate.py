@@ -68,7 +68,7 @@ def test_the_same_report_files_and_key_give_the_same_bytes(certified: Place) -> 
 def test_limits_are_signed_and_printed_by_both_commands(place: Place) -> None:
     printed = place.certify().err, place.verify().err
     limits = place.statement()["predicate"]["limits"]
-    assert limits == [*sample().limits, words.VERDICTS["PASS"].limit, c.NO_TIME, c.NO_MODEL]
+    assert limits == [*sample().limits, words.VERDICTS["PASS"].limit, c.NO_TIME, c.NO_MODEL, c.UNDERIVED]
     for text in printed:
         assert all(f"- {limit}\n" in text for limit in limits)
 

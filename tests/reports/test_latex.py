@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,7 +25,8 @@ def board(*records: Record) -> str:
 
 
 def tokens(source: str) -> list[str]:
-    return TOKEN.findall(re.sub(r"^%.*\n", "", source, flags=re.MULTILINE))
+    """Of what is printed: neither of comments nor of the definition of a command."""
+    return TOKEN.findall(re.sub(r"^(%|\\providecommand).*\n", "", source, flags=re.MULTILINE))
 
 
 def check(source: str) -> None:
@@ -36,7 +40,7 @@ def check(source: str) -> None:
         assert math or token not in ("_", "^")
     assert (depth, math) == (0, False)
     for body in re.findall(r"\\begin\{tabular\}\{@\{\}(l+)@\{\}\}(.*?)\\end\{tabular\}", source, re.DOTALL):
-        rows = [line for line in body[1].splitlines() if line.endswith(r"\\")]
+        rows = [line for line in body[1].splitlines() if line.endswith((r"\\", r"\\[2pt]"))]
         assert rows
         assert all(tokens(row).count("&") == len(body[0]) - 1 for row in rows)
 
@@ -62,15 +66,17 @@ def test_any_text_is_printed_as_it_stands(raw: str) -> None:
     assert "--" not in written
 
 
-def test_score_card_row_is_as_agreed() -> None:
+def test_score_card_rows_are_as_agreed() -> None:
+    """Values on one line, their intervals on a line beneath."""
     lines = latex.score_card(record()).splitlines()
-    assert lines[10:12] == [
-        r"sisa & PASS & $0.966$ {\scriptsize $[0.866, 1.000]$} & $0.021$ {\scriptsize $[-0.029, 0.071]$} & "
-        r"$0.034$ {\scriptsize $[-0.026, 0.094]$} & $0.012$ {\scriptsize $[-0.018, 0.042]$} & "
-        r"$0.0000$ {\scriptsize $[-0.0040, 0.0040]$} & $12.1$ {\scriptsize $[11.0, 13.4]$} \\",
-        r"finetune & FAIL & $0.358$ {\scriptsize $[0.258, 0.418]$} & $0.642$ {\scriptsize $[0.592, 0.692]$} & "
-        r"$0.588$ {\scriptsize $[0.528, 0.648]$} & $0.391$ {\scriptsize $[0.361, 0.421]$} & "
-        r"$-0.0046$ {\scriptsize $[-0.0086, -0.0006]$} & -- \\",
+    start = lines.index(r"\midrule") + 1
+    assert lines[start : start + 4] == [
+        r"sisa & PASS & $0.966$ & $0.021$ & $0.034$ & $0.012$ & $0.0000$ & $12.1$ \\",
+        r"&  & {\scriptsize $[0.866, 1.000]$} & {\scriptsize $[-0.029, 0.071]$} & {\scriptsize $[-0.026, 0.094]$} & "
+        r"{\scriptsize $[-0.018, 0.042]$} & {\scriptsize $[-0.0040, 0.0040]$} & {\scriptsize $[11.0, 13.4]$} \\[2pt]",
+        r"finetune & FAIL & $0.358$ & $0.642$ & $0.588$ & $0.391$ & $-0.0046$ & -- \\",
+        r"&  & {\scriptsize $[0.258, 0.418]$} & {\scriptsize $[0.592, 0.692]$} & {\scriptsize $[0.528, 0.648]$} & "
+        r"{\scriptsize $[0.361, 0.421]$} & {\scriptsize $[-0.0086, -0.0006]$} & \\[2pt]",
     ]
     assert [line for line in lines if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\bottomrule"]
 
@@ -79,7 +85,9 @@ def test_missing_values_are_a_dash_and_thousands_are_no_punctuation() -> None:
     assert r"given & -- & -- & -- & -- & -- & -- & -- \\" in latex.score_card(minimal())
     fast = record().systems[2].speedup_vs_gold.model_copy(update={"value": 46_045.0, "low": 44_409.0, "high": 47_741.0})
     quick = record().systems[2].model_copy(update={"speedup_vs_gold": fast})
-    assert r"$46{,}045$ {\scriptsize $[44{,}409, 47{,}741]$}" in latex.score_card(record(systems=[quick]))
+    written = latex.score_card(record(systems=[quick]))
+    assert r"& $46{,}045$ \\" in written
+    assert r"& {\scriptsize $[44{,}409, 47{,}741]$} \\" in written
 
 
 def test_leaderboard_states_ranges_and_sets_the_single_best_bold() -> None:
@@ -91,7 +99,7 @@ def test_leaderboard_states_ranges_and_sets_the_single_best_bold() -> None:
     )
     alone = board(record(METHODS[:2]))
     (first,) = [line for line in alone.splitlines() if line.startswith("sisa")]
-    assert r"& 1 & {\boldmath\bfseries $0.966$ {\scriptsize $[0.866, 1.000]$}} &" in first
+    assert r"& 1 & {\boldmath\bfseries $0.966$} &" in first
     assert r"{\boldmath\bfseries" not in next(line for line in alone.splitlines() if line.startswith("finetune"))
 
 
@@ -105,3 +113,53 @@ def test_each_group_has_its_table_and_label() -> None:
 
 def test_long_names_are_shortened() -> None:
     assert latex.text("n" * 500) == "n" * 57 + "..."
+
+
+def test_what_pdflatex_has_no_sign_for_is_a_command() -> None:
+    assert latex.text("Ĳ ß ł 模") == r"Ĳ ß ł \codepoint{27169}{6A21}"
+    assert latex.CODE_POINT in latex.score_card(hostile())
+    assert "codepoint" not in latex.score_card(record())
+
+
+# --- what TeX makes of it ----------------------------------------------------------------------------------------
+
+DOCUMENT = """\\documentclass{article}
+\\usepackage{booktabs,graphicx}
+\\usepackage[T1]{fontenc}
+\\begin{document}
+%s
+\\end{document}
+"""
+PRINTED = "a%b_c&d#e{f}g~h^i\\j$k<l>m|n`o'p\"q[r]s*t--u---v,,w !` ?` \\input{x}"
+ENGINES = ["pdflatex", "lualatex", "xelatex"]
+
+
+def compiled(folder: Path, engine: str, body: str) -> str:
+    """The log of TeX, which must not end in an error; `folder/table.pdf` is the page."""
+    (folder / "table.tex").write_text(DOCUMENT % body, "utf-8")
+    command = [engine, "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)
+    log = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, log[-2000:]
+    return log
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("make", [record, invalid, hostile, minimal])
+def test_tables_compile_and_stay_on_the_page(tmp_path: Path, make: Callable[[], Record], engine: str) -> None:
+    if shutil.which(engine) is None:
+        pytest.skip(f"no {engine} on this machine (Debian: texlive-latex-base, texlive-latex-recommended)")
+    whole = make()
+    log = compiled(tmp_path, engine, latex.score_card(whole) + board(whole))
+    assert "Overfull" not in log
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on this machine (Debian: texlive-latex-base)")
+def test_every_character_compiles_and_ascii_is_printed_as_it_stands(tmp_path: Path) -> None:
+    signs = [chr(code) for code in (*range(0x20, 0x250), 0x3B1, 0x416, 0x5D0, 0x6A21, 0xFB01, 0x1F600)]
+    lines = [latex.text("".join(signs[k : k + 40])) for k in range(0, len(signs), 40)]
+    compiled(tmp_path, "pdflatex", "\\par\n".join([latex.CODE_POINT, latex.text(PRINTED, 99), *lines]))
+    if shutil.which("pdftotext"):
+        command = ["pdftotext", "-layout", "table.pdf", "-"]
+        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        assert PRINTED in shown

@@ -1,0 +1,5 @@
+"""`python -m auditkit`: the command line."""
+
+from auditkit.cli import main
+
+main()
