@@ -192,7 +192,7 @@ def test_the_digest_fixes_data_request_recipe_and_methods(tiny: Dataset, tiny_re
         ({"min_power": float("nan")}, r"min_power must be in .*, got nan"),
         ({"tune": 0.6}, r"tune must be in \[0, 0.5\], a share of the request's clusters, got 0.6"),
         ({"tune": 0.01}, r"tune = 0.01 leaves \d+ units to tune on .* each part needs 20"),
-        ({"primary": "liar"}, "primary must be one of divergence, exposure, fold-in, .*, got 'liar'"),
+        ({"primary": "liar"}, "primary must be one of attack-p, .*, fold-in, .*, got 'liar'"),
         ({"primary": "fold-in"}, "primary 'fold-in' cannot judge interaction requests; choose .*lira-linear"),
         ({"given": {"no-op": Flat(120, 100)}}, "two systems are called 'no-op'; give one of them a label"),
         ({"given": {"ours": Flat(120, 99)}}, "'ours' scores 120 users x 99 items, the data set has 120 x 100"),

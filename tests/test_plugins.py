@@ -85,7 +85,7 @@ def test_top_level_folders_are_never_imported_as_modules() -> None:
     ("name", "message"),
     [
         ("lira-linaer", r"no attack named 'lira-linaer'; did you mean 'lira-linear'\? Known: .*divergence"),
-        ("zzz", r"no attack named 'zzz'\. Known: divergence, exposure, fold-in"),
+        ("zzz", r"no attack named 'zzz'\. Known: attack-p, attack-r"),
     ],
 )
 def test_unknown_names_come_with_what_is_known(name: str, message: str) -> None:

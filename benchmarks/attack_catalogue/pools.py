@@ -50,7 +50,7 @@ class Pool:
         readings, seconds = {}, 0.0
         for probe in probes:
             if probe not in questions:
-                raise NotApplicableError(f"the request does not call for the probe {probe.name}")
+                raise NotApplicableError("the request does not call for its probe")
             values, spent = self._answers(probe)
             readings[probe] = Reading(questions[probe], values, len(self.case.units))
             seconds += spent
@@ -63,7 +63,7 @@ class Pool:
             kept = {name: stored[name] for name in stored.files}
         spent = float(kept.pop("seconds"))
         if not kept:
-            raise NotApplicableError(f"a system of {self.world.recipe.backbone} cannot be asked the probe {probe.name}")
+            raise NotApplicableError(f"a system of {self.world.recipe.backbone} cannot be asked its probe")
         return kept, spent
 
     def _path(self, probe: Probe) -> Path:
