@@ -41,12 +41,19 @@ def choose_battery(named: Sequence[str] | None, primary: str) -> list[Attack]:
 
     Args:
         named: names of attacks, which run in all their variants, `default` or `all`; None is `default`.
-        primary: name of the attack that must be among them.
+        primary: name of the attack that must be among them, as its first variant alone.
     """
     found: list[Attack] = []
-    for name in (*(named or (DEFAULT,)), primary):
+    for name in (primary, *(named or (DEFAULT,))):
         found += _instances(name)
-    return sorted(dict.fromkeys(found), key=lambda attack: attack.name != primary)
+    return in_order(found, primary)
+
+
+def in_order(battery: Sequence[Attack], primary: str) -> list[Attack]:
+    """Attacks, each once, the primary first; of several instances of the primary only the first, for one decides."""
+    known = list(dict.fromkeys(battery))
+    deciding = [attack for attack in known if attack.name == primary][:1]
+    return [*deciding, *(attack for attack in known if attack.name != primary)]
 
 
 def _instances(name: str) -> list[Attack]:

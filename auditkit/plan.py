@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from auditkit.battery import battery_problems, choose_battery, primary_of
+from auditkit.battery import battery_problems, choose_battery, in_order, primary_of
 from auditkit.builds import Given, System, Train, Unlearn
 from auditkit.contracts import Access, Attack, Recipe, Recommender, Unlearner
 from auditkit.data.dataset import Dataset
@@ -182,8 +182,7 @@ def make_plan(
         request.regime, settings.margin or 0.0, settings.alpha, primary, settings.access, settings.seed,
         settings.min_power,
     )  # fmt: skip
-    chosen_attacks = choose_battery(settings.attacks, primary)
-    ordered = sorted(battery or chosen_attacks, key=lambda attack: attack.name != primary)
+    ordered = in_order(battery, primary) if battery else choose_battery(settings.attacks, primary)
     return Plan(data, request, recipe, chosen, settings, rules, tuple(ordered), given, split)
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from auditkit.attacks.divergence import Divergence
 from auditkit.attacks.lira import Lira
-from auditkit.battery import PRIMARIES, battery_problems, choose_battery, primary_of
+from auditkit.attacks.listed import Listed
+from auditkit.battery import PRIMARIES, battery_problems, choose_battery, in_order, primary_of
 from auditkit.contracts import Access
 from auditkit.plugins import attacks
 
@@ -38,6 +39,15 @@ def test_nothing_said_is_the_default_battery_primary_first() -> None:
 def test_named_attacks_run_in_all_their_variants_beside_the_primary() -> None:
     chosen = choose_battery(("divergence",), "lira-linear")
     assert [a.name for a in chosen] == ["lira-linear", *["divergence"] * len(Divergence.variants())]
+
+
+def test_of_a_primary_with_several_variants_one_decides() -> None:
+    for named in (None, ("listed",), ("all",)):
+        chosen = choose_battery(named, "listed")
+        assert [a for a in chosen if a.name == "listed"] == [Listed.variants()[0]]
+        assert chosen[0] == Listed.variants()[0]
+    assert [a for a in choose_battery(("listed",), "lira-linear") if a.name == "listed"] == list(Listed.variants())
+    assert in_order([Lira(), Listed(k=100), Listed()], "listed") == [Listed(k=100), Lira()]
 
 
 def test_nothing_runs_twice() -> None:

@@ -1,0 +1,61 @@
+"""What an auditor can reach decides which attacks run and which of them may pass a system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auditkit.contracts import Access, Recipe
+from auditkit.data.dataset import Dataset
+from auditkit.deletion import Regime, select
+from auditkit.flow import audit
+from auditkit.plan import Settings, make_plan
+from auditkit.record import Record
+from auditkit.unlearners.controls import NoOp, OutputMask
+from auditkit.unlearners.gold import Gold
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def audited(store: Path, regime: Regime, access: Access) -> Record:
+    data = Dataset.synthetic(n_users=200, n_items=120, n_interactions=8000)
+    settings = Settings(profile="quick", access=access, min_power=0.0)
+    recipe = Recipe.of("bpr-mf", {"factors": 16})
+    plan = make_plan(data, select(data, regime, share=0.1), recipe, [Gold(), NoOp(), OutputMask()], settings=settings)
+    return audit(plan, store=store)
+
+
+def test_lists_alone_judge_interactions(store: Path) -> None:
+    record = audited(store, "interaction", Access.LISTS)
+    assert record.policy.primary == "listed"
+    verdicts = {s.name: s.verdict for s in record.systems if s.role == "unlearned"}
+    assert verdicts["no-op"] == "FAIL"
+    assert verdicts["output-mask"] != "PASS", "an item that a mask takes off the list has not left the weights"
+    assert verdicts["gold"] != "FAIL"
+    (gold,) = [s for s in record.systems if s.name == "gold" and s.role == "unlearned"]
+    used = [f for f in gold.findings if f.section not in ("not_applicable", "error") and f.attack != "served-data"]
+    assert {name for f in used for name in f.access} == {"LISTS"}
+    refused = [f for f in gold.findings if f.attack == "lira-linear"]
+    assert refused[0].section == "not_applicable"
+    assert "SCORES" in refused[0].note
+
+
+def test_lists_and_new_users_judge_users(store: Path) -> None:
+    record = audited(store, "user", Access.LISTS | Access.NEW_USERS)
+    assert record.policy.primary == "fold-in-lists"
+    verdicts = {s.name: s.verdict for s in record.systems if s.role == "unlearned"}
+    assert verdicts["no-op"] in ("FAIL", "INCONCLUSIVE")
+    assert verdicts["gold"] != "FAIL"
+
+
+def test_scores_without_new_users_show_nothing_of_users(store: Path) -> None:
+    """Rows that were drawn again read clean while the other side remembers, so rows alone can pass nobody."""
+    record = audited(store, "user", Access.SCORES)
+    assert record.policy.primary == "fold-in"
+    (gold,) = [s for s in record.systems if s.name == "gold" and s.role == "unlearned"]
+    assert gold.verdict == "INCONCLUSIVE"
+    assert any("NEW_USERS" in reason for reason in gold.reasons)
