@@ -110,7 +110,7 @@ def _judged(kept: Kept, bench: Bench, method: KeptMethod) -> Audited:
 def differences(record: Record, found: Rederived, units: pd.DataFrame | None = None) -> list[Difference]:
     """Whatever the report says otherwise than the evidence; empty where all of it follows.
 
-    Compared are rules, power, attainable margin, what would settle it, controls (but for the one that reads only the
+    Compared are rules, power, attainable margin, what would settle it, controls (but for the blind ones, which read the
     data), all findings, verdicts, reasons and depths, tests of units, deciles, and the per-unit table.
 
     Args:

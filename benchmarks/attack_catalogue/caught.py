@@ -2,8 +2,8 @@
 
     python -m benchmarks.attack_catalogue.caught --store FOLDER [--backbone bpr-mf] [--regimes interaction user item]
 
-Every attack of the catalogue reads every bad unlearner and two honest deletions (`gold`; with items gone from the catalogue
-`catalogue-deletion`) in one audit a regime. An attack catches a system where its own finding lies beyond the margin (leak or
+Every attack of the catalogue reads every bad unlearner and honest deletions in one audit a regime: `gold`, retraining for 2/3
+and 3/2 of the epochs, and in item requests retraining without the items in the catalogue. An attack catches a system where its own finding lies beyond the margin (leak or
 over-forgotten, p < alpha / 2), whether it counts for a verdict or is a note. Attacks that catch an honest deletion are named
 and prove nothing. Audits are kept in FOLDER/caught; systems in the store.
 """  # noqa: E501
@@ -28,8 +28,9 @@ from auditkit.plugins import attacks, unlearners
 from auditkit.record import Finding, Record, SystemEntry
 from auditkit.sources import source_digest
 from auditkit.talk import Talk
+from benchmarks.attack_catalogue.worlds import OTHER_EPOCHS
 from benchmarks.bad_unlearners import applicable
-from benchmarks.calibration.systems import CatalogueDeletion
+from benchmarks.calibration.systems import CatalogueDeletion, OtherEpochs
 from benchmarks.common import data_folder, read_implicit, recipe_of
 from benchmarks.memory import keep_freed_memory
 
@@ -62,6 +63,7 @@ def plan_of(options: argparse.Namespace, regime: Regime) -> Plan:
     request = select(data, regime, share=0.05, seed=options.seed)
     recipe, settings = recipe_of(options.backbone), Settings(profile=options.profile, seed=options.seed)
     honest = [Method(unlearners()["gold"]())]
+    honest += [Method(OtherEpochs(part), label=f"epochs x{part:.2f}") for part in OTHER_EPOCHS]
     if regime == "item" and options.backbone == "bpr-mf":
         honest.append(Method(CatalogueDeletion()))
     bare = make_plan(data, request, recipe, honest, settings=settings)
@@ -108,11 +110,11 @@ def smallest_sets(caught: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
 
 def _table(record: Record, regime: str) -> list[str]:
     systems = [s for s in record.systems if s.role == "unlearned"]
-    honest = [s for s in systems if s.name in ("gold", "catalogue-deletion")]
+    honest = [s for s in systems if s.method in ("gold", "other-epochs", "catalogue-deletion")]
     false = {name for s in honest for name in caught_by(s)}
     lines = [
         f"### {regime}", "", f"margin {record.policy.margin:g}; attacks that catch an honest deletion: "
-        + (", ".join(sorted(false)) or "none"), "",
+        + (", ".join(sorted(false)) or "none") + " (left out of the table)", "",
         "| bad unlearner | verdict | depth | caught by attacks that count | by notes | by lists alone |",
         "|---|---|---|---|---|---|",
     ]  # fmt: skip

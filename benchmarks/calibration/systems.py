@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -53,6 +53,20 @@ class CatalogueDeletion(Unlearner):
                 rows = torch.as_tensor(kept if name.startswith("item") else np.arange(len(parameter)))
                 parameter[rows.to(parameter.device)] = learned[name].to(parameter.device)
         return served
+
+
+@dataclass(frozen=True)
+class OtherEpochs(Unlearner):
+    """An honest deletion by another procedure than the Golds': retrained for a part (or a multiple) of the epochs."""
+
+    part: float
+    name: ClassVar[str] = "other-epochs"
+
+    def unlearn(self, model: Backbone, task: Task, *, rng: np.random.Generator) -> Backbone:
+        """A model trained from scratch on the retain set."""
+        fit = replace(task.recipe.fit, epochs=round(self.part * task.recipe.fit.epochs))
+        recipe, seed = replace(task.recipe, fit=fit), int(rng.integers(2**31))
+        return recipe.architecture().fit([(task.retain, seed)], recipe, device=task.device)[0]
 
 
 @dataclass(frozen=True)
