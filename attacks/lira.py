@@ -59,6 +59,13 @@ class Lira(Attack):
         """The default, another signal, a variance per point, and offline."""
         return (cls(), cls("softmax"), cls(variance="point"), cls(form="offline"))
 
+    def counts_in(self, regime: Regime) -> bool:
+        """Online alone, and not on the margin, which moves with the scale of all scores.
+
+        On LightGCN honest deletions with 2/3 or 3/2 of the epochs read up to 2.0 offline, beyond any margin.
+        """
+        return super().counts_in(regime) and self.form == "online" and self.signal != "margin"
+
     @property
     def probes(self) -> tuple[Probe, ...]:
         """Score signals at the pairs."""

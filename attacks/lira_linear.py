@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from auditkit.contracts import Needs, Probe
+from auditkit.contracts import Attack, Needs, Probe
 from auditkit.deletion import Regime
 from auditkit.linear import LinearAttack
 from auditkit.probes import Pairs
@@ -30,6 +30,15 @@ class LiraLinear(LinearAttack):
     reads: ClassVar[str] = (
         "how strongly the system scores the forgotten pairs, compared with systems known to hold or not hold them"
     )
+
+    def counts_in(self, regime: Regime) -> bool:
+        """Not on the margin: it moves with the scale of all scores, and so with how long a system was trained."""
+        return super().counts_in(regime) and self.signal != "margin"
+
+    @classmethod
+    def variants(cls) -> tuple[Attack, ...]:
+        """z, which is primary, and two more signals; not the margin, see `counts_in`."""
+        return (cls(), cls("rank"), cls("softmax"))
 
     @property
     def probes(self) -> tuple[Probe, ...]:

@@ -70,7 +70,8 @@ class Listed(RareLinearAttack):
 
     Cannot see: pairs below place K, in whatever order; what a filter takes off the list, which reads like a list that
     does not show it; and, in user requests, what the other side's factors keep once the user's own row is drawn again.
-    There it is a note: a Gold that lists the popular items to erased users reads .4 on MovieLens-100K.
+    A list that shows most of a small catalogue says nothing of what it shows. In user requests it is a note: a Gold
+    that lists the popular items to erased users reads .4 on MovieLens-100K.
 
     Attributes:
         k: length of the lists.
@@ -92,8 +93,12 @@ class Listed(RareLinearAttack):
 
     @classmethod
     def variants(cls) -> tuple[Attack, ...]:
-        """The three signals, and longer lists."""
-        return (cls(), cls(signal="reciprocal"), cls(signal="log"), cls(k=100))
+        """Lists of 100, which come nearest to scores and so may be primary, and the three signals on lists of 20."""
+        return (cls(k=100), cls(), cls(signal="reciprocal"), cls(signal="log"))
+
+    def counts_in(self, regime: Regime) -> bool:
+        """Hits alone: on LightGCN honest deletions of other length move places in the list beyond the margin."""
+        return super().counts_in(regime) and self.signal == "hit"
 
     @property
     def probes(self) -> tuple[Probe, ...]:

@@ -273,6 +273,13 @@ class Attack(ABC):
         """The instances that run when the attack is named, and that the catalogue compares."""
         return cls.battery() or (cls(),)
 
+    def counts_in(self, regime: Regime) -> bool:
+        """Whether a bad finding of this instance counts against a system of such a request.
+
+        Default: where `fails_in` says so. Parameters with which honest deletions read far from Gold take it back.
+        """
+        return regime in self.fails_in
+
     @property
     @abstractmethod
     def probes(self) -> tuple[Probe, ...]:

@@ -230,7 +230,7 @@ def blank_finding(attack: Attack, rules: Rules, *, section: Section, note: str) 
     described.pop("name", None)
     return Finding(
         attack=attack.name, parameters=described, access=[flag.name or "" for flag in attack.access],
-        primary=attack.name == rules.primary, counts=rules.regime in attack.fails_in or attack.name == rules.primary,
+        primary=attack.name == rules.primary, counts=attack.counts_in(rules.regime) or attack.name == rules.primary,
         section=section, note=note,
     )  # fmt: skip
 

@@ -22,7 +22,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audited(store: Path, regime: Regime, access: Access) -> Record:
-    data = Dataset.synthetic(n_users=200, n_items=120, n_interactions=8000)
+    # Lists of 100 are a sixth of this catalogue; of a smaller one they would show nearly everything.
+    data = Dataset.synthetic(n_users=200, n_items=600, n_interactions=8000)
     settings = Settings(profile="quick", access=access, min_power=0.0)
     recipe = Recipe.of("bpr-mf", {"factors": 16})
     plan = make_plan(data, select(data, regime, share=0.1), recipe, [Gold(), NoOp(), OutputMask()], settings=settings)

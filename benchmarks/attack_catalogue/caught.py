@@ -29,7 +29,7 @@ from auditkit.record import Finding, Record, SystemEntry
 from auditkit.sources import source_digest
 from auditkit.talk import Talk
 from benchmarks.attack_catalogue.worlds import OTHER_EPOCHS
-from benchmarks.bad_unlearners import applicable
+from benchmarks.bad_unlearners import KNOWN, applicable
 from benchmarks.calibration.systems import CatalogueDeletion, OtherEpochs
 from benchmarks.common import data_folder, read_implicit, recipe_of
 from benchmarks.memory import keep_freed_memory
@@ -119,6 +119,7 @@ def _table(record: Record, regime: str) -> list[str]:
         "|---|---|---|---|---|---|",
     ]  # fmt: skip
     everything: dict[str, set[str]] = {}
+    counting: dict[str, set[str]] = {}
     for system in (s for s in systems if s not in honest):
         proof = {n: f for n, f in caught_by(system).items() if n not in false}
         everything[system.name] = set(proof)
@@ -126,18 +127,24 @@ def _table(record: Record, regime: str) -> list[str]:
             [n for n, f in proof.items() if f.counts], [n for n, f in proof.items() if not f.counts],
             [n for n, f in proof.items() if set(f.access) <= _LISTS],
         ]  # fmt: skip
+        if KNOWN.get(system.name, 1.0) >= 1.5 * record.policy.margin:
+            counting[system.name] = set(columns[0])
         depth = "-" if system.depth.value is None else f"{system.depth.value:.3f}"
         cells = " | ".join(", ".join(names) or "-" for names in columns)
         lines.append(f"| {system.name} | {system.verdict} | {depth} | {cells} |")
-    return [*lines, "", *_sets(everything)]
+    missed = sorted(name for name, by in everything.items() if not by)
+    return [*lines, "", f"Caught by no attack: {', '.join(missed) or 'none'}.", *_sets(counting)]
 
 
 def _sets(caught: Mapping[str, set[str]]) -> list[str]:
+    """What attacks that count catch of those that hold 1.5 margins or more, and how few of them do."""
     missed = sorted(name for name, by in caught.items() if not by)
     found = smallest_sets({name: by for name, by in caught.items() if by})
-    shown = "; ".join(" + ".join(one) for one in found[:6]) + (f"; {len(found) - 6} more" if len(found) > 6 else "")
-    lines = [f"Caught by no attack: {', '.join(missed) or 'none'}."]
-    return [*lines, f"Fewest attacks that catch all others: {shown or 'more than three'}."]
+    shown = "; ".join(" + ".join(one) for one in found[:8]) + (f"; {len(found) - 8} more" if len(found) > 8 else "")
+    return [
+        f"Of those that hold 1.5 margins or more, caught by no attack that counts: {', '.join(missed) or 'none'}. "
+        f"Fewest attacks that count and catch all others: {shown or 'more than three'}."
+    ]
 
 
 def main() -> None:

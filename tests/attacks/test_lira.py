@@ -11,8 +11,10 @@ from auditkit.attacks.lira import Lira
 from auditkit.crossing import cross_score
 from auditkit.data.dataset import Bools, Floats
 from auditkit.evidence import Evidence, Targets
+from auditkit.findings import blank_finding
 from auditkit.linear import fit_references, summed
 from auditkit.testing import AttackTests
+from tests.gaussian import rules
 
 
 def naive(evidence: Evidence, forget: Bools, form: str, variance: str) -> Floats:
@@ -96,6 +98,17 @@ class TestLiraOfflinePerPoint(_AgainstScipy):
 
 class TestLiraOnRanks(AttackTests):
     attack = Lira("rank")
+
+
+def test_what_honest_deletions_move_does_not_count() -> None:
+    assert all(Lira(signal).counts_in("interaction") for signal in ("z", "rank", "softmax"))
+    assert Lira(variance="point").counts_in("user")
+    assert not Lira("margin").counts_in("interaction")
+    assert not Lira(form="offline").counts_in("interaction")
+    assert not Lira().counts_in("item")
+    found = blank_finding(Lira(form="offline"), rules(0.1), section="error", note="")
+    assert not found.counts
+    assert blank_finding(Lira(), rules(0.1), section="error", note="").counts
 
 
 @pytest.mark.parametrize("signal", ["margin", "softmax"])
