@@ -23,7 +23,7 @@ from auditkit.writing import replace_file
 from benchmarks.attack_catalogue import __doc__ as about
 from benchmarks.attack_catalogue.measure import REPEATS, measure
 from benchmarks.attack_catalogue.page import page
-from benchmarks.attack_catalogue.pools import Pool, gather
+from benchmarks.attack_catalogue.pools import Pool, gather, pool_of
 from benchmarks.attack_catalogue.worlds import WORLDS, World
 from benchmarks.memory import keep_freed_memory
 
@@ -33,6 +33,7 @@ def _options() -> argparse.Namespace:
     made.add_argument("--store", required=True, help="folder of systems, answers and lines; runs are resumable")
     made.add_argument("--worlds", nargs="*", help="only worlds whose name begins so")
     made.add_argument("--attacks", nargs="*", default=["all"], help="names of attacks, default or all")
+    made.add_argument("--stored-only", action="store_true", help="show what was measured, measure nothing")
     made.add_argument("--train-only", action="store_true", help="train the pools and stop")
     made.add_argument("--device", default="cpu", help="where pools are trained")
     made.add_argument("--jobs", type=int, default=2, help="processes that measure")
@@ -50,9 +51,13 @@ def _chosen(named: Sequence[str]) -> list[Attack]:
     ]  # fmt: skip
 
 
-def _line(attack: Attack, pool: Pool) -> dict[str, Any]:
+def _stored(attack: Attack, pool: Pool) -> Path:
     key = digest_of(attack, source_digest(type(attack)), dict(REPEATS), len(pool.world.systems()))
-    path = pool.folder / "lines" / f"{key[:20]}.json"
+    return pool.folder / "lines" / f"{key[:20]}.json"
+
+
+def _line(attack: Attack, pool: Pool) -> dict[str, Any]:
+    path = _stored(attack, pool)
     if path.exists():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
@@ -63,6 +68,9 @@ def _line(attack: Attack, pool: Pool) -> dict[str, Any]:
 
 
 def _measured(world: World, options: argparse.Namespace, chosen: Sequence[Attack]) -> list[dict[str, Any]]:
+    if options.stored_only:
+        pool = pool_of(world, Path(options.store), options.device)
+        return [_line(attack, pool) for attack in chosen if _stored(attack, pool).exists()]
     pool = gather(world, Path(options.store), options.device)
     if options.train_only:
         return []

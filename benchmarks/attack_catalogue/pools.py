@@ -90,16 +90,21 @@ def _write(arrays: dict[str, Floats], path: Path) -> None:
         np.savez(out, **arrays)  # type: ignore[arg-type]
 
 
-def gather(world: World, folder: Path, device: str = "cpu") -> Pool:
-    """Train what the folder lacks."""
+def pool_of(world: World, folder: Path, device: str = "cpu") -> Pool:
+    """The pool as it lies in the folder."""
     data = world.data()
     case = make_case(data, world.request(data), seed=0)
     own = folder / world.slug
     own.mkdir(parents=True, exist_ok=True)
-    shop = Workshop(case.data, case.request, Store(own / "systems"), device)
+    return Pool(world, case, Workshop(case.data, case.request, Store(own / "systems"), device), own)
+
+
+def gather(world: World, folder: Path, device: str = "cpu") -> Pool:
+    """Train what the folder lacks."""
+    pool = pool_of(world, folder, device)
     with Talk() as talk:
-        make(world.systems(), shop, talk)
-    return Pool(world, case, shop, own)
+        make(world.systems(), pool.shop, talk)
+    return pool
 
 
 def drawn(evidence: Evidence, golds: int, references: int, rng: np.random.Generator) -> tuple[Evidence, Ints, Ints]:
