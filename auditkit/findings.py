@@ -187,14 +187,19 @@ def _bands(yardstick: Yardstick, scores: Scores) -> dict[str, Estimate]:
     return {band.group: reported_interval(band.distance, n_units=band.n_units) for band in bands if band.n_units}
 
 
+_NO_POWER = "the original does not stand out from the Golds: no power"
+
+
 def conclude(yardstick: Yardstick, judged: Judged) -> Finding:
     """The finding that a verdict rests on: doses with their intervals, section and p-value."""
     rules, runs, p = yardstick.rules, len(judged.runs), _p_value(yardstick, judged)
     base = blank_finding(yardstick.attack, rules, section=_section(yardstick, judged, p), note=_note(yardstick, judged))
     t_method = f"t interval over {len(yardstick.background.rows('gold'))} Golds, {runs} run{'s' if runs > 1 else ''}"
+    # Without a gap there is no scale to read on, and a number on it would be taken for a reading.
+    level = judged.level if yardstick.power else None
     return base.model_copy(
         update={
-            "residual_dose": dose_estimate(judged.level, rules.alpha, runs, t_method, ""),
+            "residual_dose": dose_estimate(level, rules.alpha, runs, t_method, _NO_POWER),
             "pattern": dose_estimate(judged.pattern, rules.alpha, runs, t_method, yardstick.without_pattern),
             "spread": dose_estimate(judged.spread, rules.alpha, runs, f"{t_method}, log", yardstick.without_spread),
             "n_units": int(judged.units.sum()), "n_points": yardstick.scores.n_points,
@@ -248,7 +253,7 @@ def _section(yardstick: Yardstick, judged: Judged, p: float) -> Section:
 def _note(yardstick: Yardstick, judged: Judged) -> str:
     notes = []
     if not yardstick.power:
-        notes.append("the original does not stand out from the Golds: no power")
+        notes.append(_NO_POWER)
     if judged.coverage < 1:
         notes.append(f"only {judged.coverage:.1%} of the units were answered")
     if judged.spread is not None and judged.spread.value < 0:
