@@ -82,7 +82,7 @@ def summarise(outcome: Outcome) -> Record:
         ),
         ladder=rungs(outcome),
         curves=curves(outcome),
-        limits=[*LIMITS, _unit_limit(plan)],
+        limits=[*LIMITS, *_other_training(plan), _unit_limit(plan)],
         environment=_environment(plan),
     )
 
@@ -125,6 +125,17 @@ def _request(outcome: Outcome, n_judged: int) -> RequestEntry:
         n_interactions=len(request.forget_set(data)), n_units_without_data=request.check(data), n_units_judged=n_judged,
         n_units_tune=int((outcome.case.forget & ~outcome.case.judged).sum()),
     )  # fmt: skip
+
+
+def _other_training(plan: Plan) -> list[str]:
+    """Interaction requests have decoys, which excuse what pairs that nobody was trained on share; others have none."""
+    if plan.request.regime not in ("user", "item"):
+        return []
+    return [
+        "Golds are trained for as long as the recipe says. A method that honestly retrains for longer or shorter may "
+        "read far from Gold in user and item requests, above all with graph backbones; a FAIL says there "
+        "that it trains otherwise than the Golds did, not that it remembers. Train Golds as the method trains."
+    ]
 
 
 def _unit_limit(plan: Plan) -> str:

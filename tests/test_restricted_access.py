@@ -60,3 +60,9 @@ def test_scores_without_new_users_show_nothing_of_users(store: Path) -> None:
     (gold,) = [s for s in record.systems if s.name == "gold" and s.role == "unlearned"]
     assert gold.verdict == "INCONCLUSIVE"
     assert any("NEW_USERS" in reason for reason in gold.reasons)
+
+
+def test_what_other_trainings_read_like_is_a_limit_where_no_decoys_excuse_it(store: Path) -> None:
+    users, pairs = (audited(store, r, Access.SCORES).limits for r in ("user", "interaction"))
+    assert any("Train Golds as the method trains" in limit for limit in users)
+    assert not any("Train Golds as the method trains" in limit for limit in pairs)

@@ -60,4 +60,4 @@ def _world(world: World, found: Sequence[Mapping[str, Any]]) -> str:
 
 def page(found: Sequence[tuple[World, Sequence[Mapping[str, Any]]]]) -> str:
     """The whole page."""
-    return "\n\n".join([_INTRO, *(_world(world, lines) for world, lines in found)]) + "\n"
+    return "\n\n".join([_INTRO, *(_world(world, lines) for world, lines in found if lines)]) + "\n"
