@@ -12,6 +12,7 @@ from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest
 from auditkit.errors import ConfigurationError
 from auditkit.flow import audit as run_audit
+from auditkit.outside.source import Source, collect
 from auditkit.plan import Method, Plan, Settings, make_plan
 from auditkit.record import Record
 
@@ -23,7 +24,9 @@ def audit(
     request: DeletionRequest | None = None,
     recipe: Recipe | None = None,
     unlearners: Sequence[Unlearner | Method] = (),
-    given: Mapping[str, Recommender] | None = None,
+    given: Mapping[str, Recommender | Source] | None = None,
+    original: Recommender | Source | None = None,
+    yardstick: Mapping[str, Recommender | Source] | None = None,
     settings: Settings | None = None,
     out: Path | str | None = None,
     store: Path | str | None = None,
@@ -33,11 +36,18 @@ def audit(
 
     Either name a configuration, or pass `data`, `request`, `recipe` and `unlearners` (or `given` systems).
 
+    Systems made elsewhere are laid on Golds that `recipe` trains, if it imitates how the `original` was trained; or on
+    a `yardstick` of their owner's, and then there is no recipe; without either nothing has a dose.
+
     Args:
         config: an `audit.toml`, or tables already parsed.
         data, request, recipe: what is audited; see `Dataset`, `DeletionRequest`, `Recipe.of`.
         unlearners: methods under test; `Method` sets runs and a label.
         given: name -> unlearned recommender made elsewhere, over the same ids.
+        original: what the given systems were before, made elsewhere too; without it nothing shows that `recipe` trains
+            as they were trained, and the verdict is INCONCLUSIVE.
+        yardstick: name -> originals, Golds, references and controls made elsewhere, all that
+            `auditkit.plan.background_systems` lists.
         settings: profile, counts, margin, seed, device.
         out: folder for report.json, report.html, units.parquet and evidence.npz; None writes nothing.
         store: where builds lie (default: the configuration's, or ./.auditkit).
@@ -51,12 +61,14 @@ def audit(
         DataError: the data are not what they must be.
     """  # fmt: skip
     if config is not None:
-        if data is not None or request is not None or recipe is not None or unlearners or given:
+        objects: tuple[object, ...] = (data, request, recipe, given, original, yardstick)
+        if unlearners or any(one is not None for one in objects):
             raise ConfigurationError("pass either a configuration or objects (data, request, recipe, ...), not both")
         tables = config if isinstance(config, AuditConfig) else load(Path(config))
         plan, home = resolve(tables), tables.audit.store
     else:
-        plan, home = _plan(data, request, recipe, unlearners, given, settings), ".auditkit"
+        plan = plan_of(data, request, recipe, unlearners, given, original, yardstick, settings)
+        home = ".auditkit"
     place = None if out is None else Path(out)
     return audit_plan(plan, out=place, store=Path(store if store is not None else home), progress=progress)
 
@@ -71,13 +83,21 @@ def audit_plan(plan: Plan, *, out: Path | None, store: Path, progress: Progress 
     return record
 
 
-def _plan(
+def plan_of(
     data: Dataset | None, request: DeletionRequest | None, recipe: Recipe | None,
-    unlearners: Sequence[Unlearner | Method], given: Mapping[str, Recommender] | None, settings: Settings | None,
+    unlearners: Sequence[Unlearner | Method], given: Mapping[str, Recommender | Source] | None,
+    original: Recommender | Source | None, yardstick: Mapping[str, Recommender | Source] | None,
+    settings: Settings | None,
 ) -> Plan:  # fmt: skip
-    if data is None or request is None or recipe is None:
-        names = {"data": data, "request": request, "recipe": recipe}
-        raise ConfigurationError(
-            [f"{name} is missing; pass it, or a configuration" for name, value in names.items() if value is None]
-        )
-    return make_plan(data, request, recipe, unlearners, settings=settings, given=given)
+    """The plan of an audit of objects; arguments as `audit` takes them.
+
+    Raises:
+        ConfigurationError: what is missing or does not fit; all problems at once.
+    """
+    # Systems made elsewhere need no recipe.
+    needed = {"data": data, "request": request} | ({} if given else {"recipe": recipe})
+    missing = [f"{name} is missing; pass it, or a configuration" for name, value in needed.items() if value is None]
+    if data is None or request is None or missing:
+        raise ConfigurationError(missing)
+    elsewhere = collect(given, original, yardstick, data)
+    return make_plan(data, request, recipe, unlearners, settings=settings, given=elsewhere)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 
 from auditkit.contracts import Access, Attack
 from auditkit.plugins import attacks
@@ -36,17 +38,27 @@ def battery_problems(named: Sequence[str] | None) -> list[str]:
     return [f"attacks: {', '.join(map(repr, unknown))} not known; choose from: {known}"] if unknown else []
 
 
-def choose_battery(named: Sequence[str] | None, primary: str) -> list[Attack]:
+def choose_battery(named: Sequence[str] | None, primary: str, list_length: int | None = None) -> list[Attack]:
     """The attacks that run, primary first; each once.
 
     Args:
         named: names of attacks, which run in all their variants, `default` or `all`; None is `default`.
         primary: name of the attack that must be among them, as its first variant alone.
+        list_length: items in the lists that can be had; what asks for longer ones is left out, unless nothing else of
+            the primary is there. None: any length can be had.
     """
     found: list[Attack] = []
     for name in (primary, *(named or (DEFAULT,))):
         found += _instances(name)
+    if list_length is not None:
+        short = [attack for attack in found if longest_list(attack) <= list_length]
+        found = short if any(attack.name == primary for attack in short) else [*_instances(primary)[:1], *short]
     return in_order(found, primary)
+
+
+def longest_list(attack: Attack) -> int:
+    """Items in the longest list that it asks for, from its probes' `k`; 0 where it asks for none."""
+    return max((int(getattr(p, "k", 0)) for p in attack.probes if Access.LISTS in p.access), default=0)
 
 
 def in_order(battery: Sequence[Attack], primary: str) -> list[Attack]:
@@ -67,6 +79,11 @@ def _instances(name: str) -> list[Attack]:
 def access_words(access: Access) -> str:
     """As configurations spell it: `lists, new-users`."""
     return ", ".join(str(flag.name).lower().replace("_", "-") for flag in Access if flag in access)
+
+
+def access_of(names: Iterable[str]) -> Access:
+    """The inverse of `access_words`, from a list of names."""
+    return reduce(or_, (Access[name.upper().replace("-", "_")] for name in names), Access(0))
 
 
 def standing(attack: type[Attack]) -> str:

@@ -55,7 +55,7 @@ def speedup(found: Audited, outcome: Outcome) -> Speedup:
     For shards that is the work of all of them one after another, never one shard's time.
     """
     plain = outcome.plain_golds
-    golds = [plain.costs[s.name] for s in plain.evidence.systems if s.role == "gold"]
+    golds = [plain.costs[s.name] for s in plain.evidence.systems if s.role == "gold" and s.name in plain.costs]
     bills = [bill for bill in (_bill(s, found.observed.costs) for s in found.systems) if bill]
     mine = list(chain(*bills))
     solo = [c for c in golds if c.solo]

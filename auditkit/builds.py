@@ -18,6 +18,7 @@ from auditkit.data.dataset import Bools, Dataset, Features, Interactions
 from auditkit.deletion import NOBODY, DeletionRequest, Share
 from auditkit.digests import canonical, digest_of
 from auditkit.errors import StoreError
+from auditkit.outside.source import Source
 from auditkit.record import Role
 from auditkit.sources import source_digest
 from auditkit.store import Store
@@ -117,7 +118,7 @@ class System:
 
     @property
     def procedure(self) -> str:
-        """Digest of the recipe that systems share."""
+        """Digest of the recipe that systems share; of a system made elsewhere that of its content."""
         return self.build.digest if isinstance(self.build, Given) else self.build.recipe.digest
 
 
@@ -126,14 +127,14 @@ class Workshop:
     """All that building needs: data, request, store and device.
 
     Attributes:
-        given: systems made elsewhere, by `Given.source`.
+        given: systems made elsewhere, by `Given.source`; each is opened when it is needed.
     """
 
     data: Dataset
     request: DeletionRequest
     store: Store
     device: str = "cpu"
-    given: Mapping[str, Recommender] = field(default_factory=dict)
+    given: Mapping[str, Source] = field(default_factory=dict)
 
     def address(self, build: Build) -> str:
         """Where a build lies: digest of configuration, data, seed, engine and the sources that produce it."""
@@ -309,5 +310,5 @@ def _untested(data: Dataset) -> Dataset:
 def read(one: Build, shop: Workshop) -> tuple[Recommender, Cost | None]:
     """A stored system, as served, with what it cost; systems made elsewhere have no cost."""
     if isinstance(one, Given):
-        return shop.given[one.source], None
+        return shop.given[one.source].open(), None
     return stored.load(shop.store, shop.address(one), one.recipe, _keeper(one), shop.data, shop.device)

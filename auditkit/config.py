@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -16,10 +15,11 @@ from auditkit.toml_files import in_words, read_toml
 if TYPE_CHECKING:
     from auditkit.builds import Progress
     from auditkit.canaries import PlantedRegime
-    from auditkit.contracts import Access, Recommender
+    from auditkit.contracts import Recipe
     from auditkit.data.dataset import Dataset
     from auditkit.deletion import DeletionRequest
     from auditkit.memorised import Pool
+    from auditkit.outside.source import Elsewhere, Ids
     from auditkit.plan import Method, Plan
 
 
@@ -72,15 +72,24 @@ class UnlearnerTable(_Table):
     steps: int = Field(1, ge=1, description="requests in a row that the units arrive in")
 
 
-class GivenTable(_Table):
-    """[[given]]: an unlearned system made elsewhere; `model = "module:function"` returns a recommender."""
-
-    name: str
-    role: Literal["unlearned"] = "unlearned"
-    model: str
-
-
 AccessName = Literal["lists", "scores", "new-users", "new-items", "weights", "snapshots"]
+
+
+class GivenTable(_Table):
+    """[[given]]: a system made elsewhere, or all of a yardstick; one of the ways in says where it is.
+
+    A place with `{system}` in it stands for many, of which each has the name that `auditkit plan-golds` lists.
+    """
+
+    name: str = ""
+    role: Literal["unlearned", "original", "yardstick"] = "unlearned"
+    model: str | None = None
+    embeddings: str | None = None
+    table: str | None = None
+    endpoint: str | None = None
+    onnx: str | None = None
+    options: dict[str, Any] = {}
+    access: tuple[AccessName, ...] | None = None
 
 
 class AuditTable(_Table):
@@ -113,7 +122,7 @@ class AuditConfig(_Table):
 
     data: DataTable
     request: RequestTable = RequestTable()
-    recipe: RecipeTable
+    recipe: RecipeTable | None = None
     unlearner: tuple[UnlearnerTable, ...] = ()
     given: tuple[GivenTable, ...] = ()
     audit: AuditTable = AuditTable()
@@ -146,29 +155,30 @@ def _collect(problems: list[str], error: AuditkitError) -> None:
     problems += error.problems if isinstance(error, ConfigurationError) else [str(error)]
 
 
-def resolve(config: AuditConfig, *, progress: Progress | None = None, **overrides: Any) -> Plan:
+def resolve(config: AuditConfig, *, progress: Progress | None = None, unopened: bool = False, **overrides: Any) -> Plan:
     """Read the data, find the plug-ins and make the plan.
 
     Args:
         config: checked tables.
         progress: told of the systems that a request with `select = "memorised"` trains.
+        unopened: systems made elsewhere are not looked at, for they may not be there yet; such a plan says what will be
+            asked of them and cannot be audited.
         overrides: keys of the table [audit], such as `profile`, `access` or `attacks`, that replace the file's; None
             leaves a key as it is.
 
     Raises:
         ConfigurationError: everything that is wrong with recipe, unlearners, given systems, request and data, at once.
     """
-    from auditkit.contracts import Recipe
-    from auditkit.plan import make_plan
+    from auditkit.outside.configured import form_problems
+    from auditkit.outside.source import Ids
 
     config = _overridden(config, {name: value for name, value in overrides.items() if value is not None})
-    problems: list[str] = list(_request_problems(config.request))
+    problems: list[str] = [*_request_problems(config.request), *form_problems(config.given)]
     found: dict[str, Any] = {}
     steps: dict[str, Callable[[], Any]] = {
-        "recipe": lambda: Recipe.of(config.recipe.backbone, config.recipe.config, config.recipe.fit),
+        "recipe": lambda: _recipe(config),
         "methods": lambda: _methods(config),
         "data": lambda: read_data(config),
-        "given": lambda: {g.name: _import_model(g) for g in config.given},
     }
     for name, step in steps.items():
         try:
@@ -179,15 +189,33 @@ def resolve(config: AuditConfig, *, progress: Progress | None = None, **override
         raise ConfigurationError(problems)
     data, split, names = found["data"]
     request = make_request(config, data, names, progress)
-    return make_plan(
-        data,
-        request,
-        found["recipe"],
-        found["methods"],
-        settings=_settings(config),
-        given=found["given"],
-        split=split,
-    )
+    return _with_given(config, data, request, found, split, Ids(data.n_users, data.n_items, names), unopened)
+
+
+def _with_given(
+    config: AuditConfig, data: Dataset, request: DeletionRequest, found: Mapping[str, Any], split: str, ids: Ids,
+    unopened: bool,
+) -> Plan:  # fmt: skip
+    """The plan with what was made elsewhere; which systems a yardstick has follows from the plan without them."""
+    from auditkit.outside.configured import open_all, unopened_all
+    from auditkit.plan import background_systems, make_plan
+
+    def plan(given: Elsewhere) -> Plan:
+        recipe, methods = found["recipe"], found["methods"]
+        return make_plan(data, request, recipe, methods, settings=_settings(config), given=given, split=split)
+
+    planned = plan(unopened_all(config.given))
+    if unopened or not config.given:
+        return planned
+    names = [system.name for system in background_systems(planned)]
+    return plan(open_all(config.given, ids, names, config.folder))
+
+
+def _recipe(config: AuditConfig) -> Recipe | None:
+    from auditkit.contracts import Recipe
+
+    table = config.recipe
+    return None if table is None else Recipe.of(table.backbone, table.config, table.fit)
 
 
 def _overridden(config: AuditConfig, said: Mapping[str, Any]) -> AuditConfig:
@@ -281,27 +309,17 @@ def make_request(config: AuditConfig, data: Dataset, names: Names, progress: Pro
 
 def _pool(config: AuditConfig, progress: Progress | None) -> Pool:
     from auditkit.builds import silent
-    from auditkit.contracts import Recipe
     from auditkit.memorised import Pool
 
-    recipe = Recipe.of(config.recipe.backbone, config.recipe.config, config.recipe.fit)
+    recipe = _recipe(config)
+    if recipe is None:
+        raise ConfigurationError('request: select = "memorised" trains systems, and there is no [recipe]; add one')
     store, device = Path(config.audit.store), config.audit.device
     return Pool(recipe, store=store, device=device, progress=progress or silent)
 
 
-def _import_model(table: GivenTable) -> Recommender:
-    module_name, _, function = table.model.partition(":")
-    if not function:
-        raise ConfigurationError(f'given {table.name!r}: model must be "module:function", got {table.model!r}')
-    try:
-        make = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"given {table.name!r}: {table.model} cannot be imported: {error}") from error
-    model: Recommender = make()
-    return model
-
-
 def _settings(config: AuditConfig) -> Any:
+    from auditkit.battery import access_of
     from auditkit.plan import ALL_ACCESS, Settings
 
     table, policy = config.audit, config.policy
@@ -309,78 +327,6 @@ def _settings(config: AuditConfig) -> Any:
         profile=table.profile, golds=table.golds, references=table.references, originals=table.originals,
         margin=policy.margin, alpha=policy.alpha, min_power=policy.min_power, primary=policy.primary,
         tune=table.tune, seed=table.seed, device=table.device,
-        access=ALL_ACCESS if table.access is None else _access(table.access), attacks=table.attacks,
+        access=ALL_ACCESS if table.access is None else access_of(table.access), attacks=table.attacks,
         masked=table.masked,
     )  # fmt: skip
-
-
-def _access(names: tuple[str, ...]) -> Access:
-    from auditkit.contracts import Access
-
-    granted = Access(0)
-    for name in names:
-        granted |= Access[name.upper().replace("-", "_")]
-    return granted
-
-
-EXAMPLE = """\
-# An audit of one deletion request. Run it with: auditkit audit audit.toml
-# Paths are relative to this file. Unknown keys are errors, so a typing mistake cannot change an audit silently.
-
-[data]
-path = "ml-100k"            # a file or folder: MMRec, RecBole, MovieLens, LightGCN or a table; or format = "synthetic"
-# format = "auto"           # told apart by content
-# positive = "rating >= 4"  # which rows are positive feedback; all of them when absent
-# split = "random:0.8/0/0.2"  # file, random:..., leave-last-out, global-time:...
-# k_core = 0                # keep users and items with at least this many pairs
-# seed = 0                  # of a random split
-
-[request]
-regime = "interaction"      # interaction, user, item or modality (features of items): what a unit of the request is
-select = "random"           # random, core (most active or popular), edge (least); or the worst case: tail (rarest items
-                            # or tastes), outlier (least like the rest), memorised (trains 16 systems first)
-share = 0.05                # of the candidates; or: count = 200
-seed = 0
-# modalities = ["image"]    # features of the named items that go too; absent: all in item and modality requests
-# canaries = 20             # instead: plant so many users or items before training and ask for their deletion
-# file = "request.csv"      # instead: units listed in columns user and/or item, by the ids of the data files
-
-[recipe]
-backbone = "bpr-mf"         # see: auditkit list backbones
-config = {}                 # e.g. { factors = 64 }
-fit = {}                    # e.g. { epochs = 60, learning_rate = 0.05 }
-
-[[unlearner]]               # a method under test; repeat the block for more. See: auditkit list unlearners
-name = "reverse-bpr"
-params = {}                 # e.g. { epochs = 2 }
-runs = 1                    # 3 or more where a request is too small for the spread
-# steps = 4                 # the units arrive in so many requests, one after another; the last system is judged
-
-[[unlearner]]
-name = "gold"
-
-# [[given]]                 # an unlearned system made elsewhere
-# name = "ours"
-# model = "my_package.models:load"   # a function that returns an object with n_users, n_items and score(users)
-
-[audit]
-profile = "standard"        # quick 4 Golds and 16 references, standard 8/32, certify 20/64
-seed = 0
-device = "cpu"
-# golds = 8                 # override the profile
-# references = 32
-# originals = 2
-# tune = 0                  # up to 0.5: share of the request's clusters (its users, or items) that choices are tuned on
-                            # and that are not judged; each part needs 20 units
-# access = ["scores"]       # what the auditor can reach: lists, scores, new-users, new-items, weights; and snapshots,
-                            # both the model before and the one after (not granted unless it is named)
-# attacks = ["default"]     # which attacks run: default, all, or names (see: auditkit list attacks)
-# masked = "train+valid"    # pairs that leave the rankings at test; some papers mask "train" alone
-# store = ".auditkit"       # where trained systems are kept; nothing is trained twice
-
-[policy]
-alpha = 0.05                # of the one-sided bounds
-min_power = 0.8             # nothing passes where a system that holds half of the units is found less surely than this
-# margin = 0.10             # largest residue that counts as forgotten; default depends on regime and profile
-# primary = "lira-linear"   # the one attack that can PASS a system; default: by regime and access
-"""

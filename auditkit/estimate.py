@@ -29,10 +29,11 @@ class Foreseen:
 
 def foresee(plan: Plan, store: Store) -> list[Foreseen]:
     """Every system of the audit with an estimate, from what the store knows or one timed epoch; builds nothing."""
-    shop = Workshop(plan.data, plan.request, store, plan.settings.device, plan.given)
+    shop = Workshop(plan.data, plan.request, store, plan.settings.device, plan.sources)
     audited = [s for runs in audited_systems(plan).values() for s in runs]
     chained = [step for system in audited for step in earlier_steps(system)]
-    systems = [*background_systems(plan), *plain_golds(plan), *chained, *audited]
+    background = [] if plan.yardstick == "none" else background_systems(plan)
+    systems = [*background, *plain_golds(plan), *chained, *audited]
     absent = {shop.address(s.build) for s in missing(systems, shop)}
     known = _known_seconds(systems, shop)
     training = known.get("train")
@@ -62,7 +63,7 @@ def _known_seconds(systems: Sequence[System], shop: Workshop) -> Mapping[str, fl
 
 def _timed_epoch(plan: Plan) -> float:
     """Seconds of one training, from one epoch of it on this machine (compilation left out)."""
-    recipe = plan.recipe
+    recipe = plan.trained
     short = Recipe(recipe.backbone, recipe.config, replace(recipe.fit, epochs=1, patience=None), recipe.trainer)
     architecture = recipe.architecture()
     architecture.fit([(plan.data, 0)], short, device=plan.settings.device)

@@ -25,6 +25,7 @@ from auditkit.plan import (
     background_systems,
     earlier_steps,
     plain_golds,
+    their_original,
     unlearned_references,
 )
 from auditkit.record import Control, Finding, Record, Settle
@@ -185,6 +186,38 @@ def lay_bench(terms: Terms, case: Case | None, background: Evidence) -> Bench:
     )
 
 
+def _imitated(
+    plan: Plan, bench: Bench, background: Observations, case: Case, questions: Mapping[Probe, pd.DataFrame],
+    shop: Workshop, progress: Progress,
+) -> Bench:  # fmt: skip
+    """The bench with the check of a yardstick that was trained here for systems made elsewhere."""
+    if plan.yardstick != "here" or not plan.given.audited:
+        return bench
+    systems = their_original(plan)
+    if not systems:
+        return checked(bench, UNCHECKED)
+    from auditkit.imitation import check_imitation  # it reads what this module observes
+
+    theirs = _observe(systems, questions, case, shop, plan, progress)
+    return checked(bench, check_imitation(theirs, background, bench.primary, case, plan.rules).control)
+
+
+def checked(bench: Bench, imitation: Control | None) -> Bench:
+    """The bench with the outcome of the imitation check among its controls; None is no check."""
+    if imitation is None:
+        return bench
+    broken = {} if imitation.ok else {imitation.name: imitation.consequence}
+    return replace(bench, controls=[*bench.controls, imitation], broken=bench.broken | broken)
+
+
+UNCHECKED = Control(
+    name="imitation", expected="the owner's original reads like the originals trained here",
+    observed="the owner's original was not given", ok=False,
+    consequence="INCONCLUSIVE: the Golds were trained here for a system made elsewhere, and nothing shows that they "
+    "are trained as that was; give the original it started from (role original)",
+)  # fmt: skip
+
+
 def _own_bench(
     method: str, plan: Plan, background: Evidence, bench: Bench, questions: Mapping[Probe, pd.DataFrame], case: Case,
     shop: Workshop, progress: Progress,
@@ -250,12 +283,14 @@ def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
     """
     settings = plan.settings
     case = make_case(plan.data, plan.request, seed=settings.seed, tune=settings.tune)
-    shop = Workshop(plan.data, plan.request, store, settings.device, plan.given)
+    shop = Workshop(plan.data, plan.request, store, settings.device, plan.sources)
     questions = fix_points([probe for attack in plan.battery for probe in attack.probes], case, seed=settings.seed)
-    background = _observe(background_systems(plan), questions, case, shop, plan, progress)
+    known = [] if plan.yardstick == "none" else background_systems(plan)
+    background = _observe(known, questions, case, shop, plan, progress)
     golds = plain_golds(plan)
     plain = _observe(golds, {}, case, shop, plan, progress) if golds else None
     bench = lay_bench(plan, case, background.evidence)
+    bench = _imitated(plan, bench, background, case, questions, shop, progress)
     progress(announcement(plan, bench.primary), 1, 1)
     audited = []
     for method, systems in audited_systems(plan).items():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from auditkit.battery import battery_problems, choose_battery, in_order, primary_of
 from auditkit.builds import Given, System, Train, Unlearn
-from auditkit.contracts import Access, Attack, Recipe, Recommender, Unlearner
+from auditkit.contracts import Access, Attack, Recipe, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Share
 from auditkit.digests import canonical, digest_of
 from auditkit.errors import ConfigurationError
+from auditkit.outside.source import Elsewhere, Source
 from auditkit.plan_checks import (
     Profile as Profile,
 )
@@ -36,6 +38,10 @@ MARGINS: Mapping[str, tuple[float, float, float]] = {
     "modality": (0.40, 0.25, 0.20),
 }
 TIMED_GOLDS = 3
+# Its name among the systems made elsewhere.
+THEIR_ORIGINAL = "their original"
+# Who made the yardstick: it was trained here, the owner gave it, or there is none.
+Maker = Literal["here", "owner", "none"]
 ALL_ACCESS = Access.LISTS | Access.SCORES | Access.NEW_USERS | Access.NEW_ITEMS | Access.WEIGHTS
 
 
@@ -103,29 +109,49 @@ class Plan:
     """A whole audit before anything is built.
 
     Attributes:
-        data, request, recipe: what is audited.
+        data, request: what is audited.
+        recipe: how systems are trained here; None where none are.
         methods: unlearners under test.
         settings: with defaults filled in.
         rules: what is judged by.
         battery: attacks, primary first.
-        given: name -> unlearned system made elsewhere.
+        given: systems made elsewhere.
         split: how the data was split, for the report.
     """
 
     data: Dataset
     request: DeletionRequest
-    recipe: Recipe
+    recipe: Recipe | None
     methods: tuple[Method, ...]
     settings: Settings
     rules: Rules
     battery: tuple[Attack, ...]
-    given: Mapping[str, Recommender] = field(default_factory=dict)
+    given: Elsewhere = field(default_factory=Elsewhere)
     split: str = "given"
 
     @property
     def protocol(self) -> Protocol:
         """How systems are trained, selected and evaluated."""
         return Protocol(self.recipe, self.split, self.settings.masked)
+
+    @property
+    def trained(self) -> Recipe:
+        """The recipe of an audit that trains its systems here; to be asked only where one does."""
+        assert self.recipe is not None
+        return self.recipe
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Every system made elsewhere, by the name that its build has."""
+        found = {**self.given.yardstick, **self.given.audited}
+        return found if self.given.original is None else {**found, THEIR_ORIGINAL: self.given.original}
+
+    @property
+    def yardstick(self) -> Maker:
+        """Where originals, Golds, references and controls come from."""
+        if self.given.yardstick:
+            return "owner"
+        return "none" if self.recipe is None else "here"
 
     @property
     def cautions(self) -> list[str]:
@@ -143,35 +169,39 @@ class Plan:
         return digest_of(
             self.data.digest, self.request.digest, self.recipe, canonical(self.settings), canonical(self.rules),
             [[m.name, m.runs, m.steps, canonical(m.unlearner)] for m in self.methods],
-            [canonical(a) for a in self.battery], sorted(self.given),
+            [canonical(a) for a in self.battery],
+            [[name, source.text, source.digest] for name, source in sorted(self.sources.items())],
         )  # fmt: skip
 
 
 def make_plan(
     data: Dataset,
     request: DeletionRequest,
-    recipe: Recipe,
+    recipe: Recipe | None,
     methods: Sequence[Method | Unlearner],
     *,
     settings: Settings | None = None,
-    given: Mapping[str, Recommender] | None = None,
+    given: Elsewhere | None = None,
     battery: Sequence[Attack] | None = None,
     split: str = "given",
 ) -> Plan:
     """Fill in defaults and check everything that can be checked before work starts.
 
+    One audit has one access: what is granted, cut to what can be asked of all systems made elsewhere.
+
     Raises:
         ConfigurationError: all problems at once.
         DataError: the request does not fit the data.
     """  # fmt: skip
-    settings, given = settings or Settings(), dict(given or {})
+    settings, given = settings or Settings(), given or Elsewhere()
+    settings = replace(settings, access=settings.access & given.access)
     chosen = tuple(m if isinstance(m, Method) else Method(m) for m in methods)
     primary = settings.primary or primary_of(request.regime, settings.access)
-    recipe = _with_trainer(recipe, chosen)
+    recipe = recipe and _with_trainer(recipe, chosen)
     problems = [
         *setting_problems(settings, request), *battery_problems(settings.attacks),
         *primary_problems(settings.primary, primary, request.regime),
-        *given_problems(chosen, given, data), *method_problems(chosen, recipe, request),
+        *given_problems([m.name for m in chosen], given, recipe), *method_problems(chosen, recipe, request),
         *request_problems(request, recipe, data),
     ]  # fmt: skip
     if problems:
@@ -182,7 +212,7 @@ def make_plan(
         request.regime, settings.margin or 0.0, settings.alpha, primary, settings.access, settings.seed,
         settings.min_power,
     )  # fmt: skip
-    ordered = in_order(battery, primary) if battery else choose_battery(settings.attacks, primary)
+    ordered = in_order(battery, primary) if battery else choose_battery(settings.attacks, primary, given.list_length)
     return Plan(data, request, recipe, chosen, settings, rules, tuple(ordered), given, split)
 
 
@@ -218,17 +248,24 @@ def reference_shares(references: int, seed: int) -> list[Share]:
 
 
 def background_systems(plan: Plan) -> list[System]:
-    """Originals, Golds, references and controls."""
-    s, seed = plan.settings, plan.settings.seed
+    """Originals, Golds, references and controls: trained here, or to be had from the owner."""
+    s, seed, recipe = plan.settings, plan.settings.seed, plan.recipe
+
+    def made(name: str, erased: Share, number: int) -> Train | Given:
+        if recipe is not None and plan.yardstick == "here":
+            return Train(recipe, erased, number)
+        source = plan.given.yardstick.get(name)
+        return Given(name, source.digest if source else "", erased)
 
     def trained(role: Role, index: int, erased: Share, *, timed: bool = False) -> System:
-        return System(f"{role}-{index + 1}", role, Train(plan.recipe, erased, seed_of(seed, role, index)), role, timed)
+        name = f"{role}-{index + 1}"
+        return System(name, role, made(name, erased, seed_of(seed, role, index)), role, timed)
 
     # What training itself costs is asked of procedures that are not plain; else it is Gold's own time.
-    sharded = plan.recipe.trainer is not None
+    sharded = recipe is not None and recipe.trainer is not None
 
     def control(method: str, erased: Share) -> System:
-        return System(method, "control", Train(plan.recipe, erased, seed_of(seed, method, 0)), method)
+        return System(method, "control", made(method, erased, seed_of(seed, method, 0)), method)
 
     golds, references = s.golds or 0, s.references or 0
     half = Share(0.0, 0.5, seed_of(seed, "half share", 0))
@@ -246,7 +283,7 @@ def plain_golds(plan: Plan) -> list[System]:
 
     They have the seeds of the Golds of a plain audit. Empty where the procedure is plain: its Golds are these.
     """
-    if plan.recipe.trainer is None:
+    if plan.recipe is None or plan.recipe.trainer is None:
         return []
     recipe, seed = replace(plan.recipe, trainer=None), plan.settings.seed
     return [
@@ -274,7 +311,7 @@ def unlearned_references(plan: Plan, method: Method, count: int) -> list[System]
         thirds = [Share(r / 3, (r + 1) / 3, order) for r in range(3)]
         for r in range(3):
             index = 3 * k + r
-            parent = Train(plan.recipe, thirds[r], seed_of(seed, "unlearned reference", index))
+            parent = Train(plan.trained, thirds[r], seed_of(seed, "unlearned reference", index))
             made = Unlearn(parent, method.unlearner, thirds[(r + 1) % 3], seed_of(seed, f"again {method.name}", index))
             name = f"{method.name} reference-{index + 1}"
             found.append(System(name, "unlearned reference", made, method.unlearner.name))
@@ -283,17 +320,23 @@ def unlearned_references(plan: Plan, method: Method, count: int) -> list[System]
 
 def audited_systems(plan: Plan) -> dict[str, list[System]]:
     """The systems under test by method name, one per run; each run starts from the first original."""
-    parent = Train(plan.recipe, NOBODY, seed_of(plan.settings.seed, "original", 0))
     found: dict[str, list[System]] = {}
     for method in plan.methods:
+        parent = Train(plan.trained, NOBODY, seed_of(plan.settings.seed, "original", 0))
         names = [method.name] if method.runs == 1 else [f"{method.name} run {k + 1}" for k in range(method.runs)]
         found[method.name] = [
             System(name, "unlearned", _chain(plan, method, parent, k), method.unlearner.name, timed=True)
             for k, name in enumerate(names)
         ]
-    for name in plan.given:
-        found[name] = [System(name, "unlearned", Given(name, digest_of("given", name), EVERYBODY), "given")]
+    for name, source in plan.given.audited.items():
+        found[name] = [System(name, "unlearned", Given(name, source.digest, EVERYBODY), "given")]
     return found
+
+
+def their_original(plan: Plan) -> list[System]:
+    """The owner's own original; empty where it is not given."""
+    source = plan.given.original
+    return [] if source is None else [System(THEIR_ORIGINAL, "original", Given(THEIR_ORIGINAL, source.digest), "given")]
 
 
 def _chain(plan: Plan, method: Method, parent: Train, run: int) -> Unlearn:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-from auditkit.contracts import Recipe, Recommender, Unlearner
+from auditkit.contracts import Recipe, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest
 from auditkit.errors import ConfigurationError
+from auditkit.outside.source import Elsewhere
 from auditkit.plugins import attacks
 from auditkit.splitting import tune_clusters
 
@@ -54,10 +55,10 @@ def primary_problems(named: str | None, primary: str, regime: str) -> list[str]:
     return []
 
 
-def request_problems(request: DeletionRequest, recipe: Recipe, data: Dataset) -> list[str]:
+def request_problems(request: DeletionRequest, recipe: Recipe | None, data: Dataset) -> list[str]:
     """Of features that a request withdraws."""
     found = []
-    if request.regime == "modality" and not recipe.architecture().needs_features:
+    if request.regime == "modality" and recipe is not None and not recipe.architecture().needs_features:
         found.append(f"a modality request needs a backbone that reads features; {recipe.backbone!r} reads none")
     absent = [m for m in request.modalities if m not in data.modalities]
     if absent:
@@ -66,33 +67,42 @@ def request_problems(request: DeletionRequest, recipe: Recipe, data: Dataset) ->
     return found
 
 
-def given_problems(methods: Sequence[Method], given: Mapping[str, Recommender], data: Dataset) -> list[str]:
-    """Nothing to audit, two systems of one name, or systems made elsewhere over other ids."""
+def given_problems(methods: Sequence[str], given: Elsewhere, recipe: Recipe | None) -> list[str]:
+    """Nothing to audit, two systems of one name, two yardsticks, or an original that nothing imitates.
+
+    Args:
+        methods: names of the unlearners under test.
+        given: systems made elsewhere.
+        recipe: None where nothing is trained here.
+    """
     found = []
-    if not methods and not given:
+    if not methods and not given.audited:
         found.append("there is nothing to audit: name at least one unlearner or given system")
-    names = [m.name for m in methods] + list(given)
+    names = [*methods, *given.audited]
     found += [
         f"two systems are called {name!r}; give one of them a label"
         for name in sorted({n for n in names if names.count(n) > 1})
     ]
-    for name, model in given.items():
-        if (model.n_users, model.n_items) != (data.n_users, data.n_items):
-            found.append(
-                f"given system {name!r} scores {model.n_users} users x {model.n_items} items, the data set has "
-                f"{data.n_users} x {data.n_items}; ids must mean the same"
-            )
+    if given.yardstick and recipe is not None:
+        found.append("there are two yardsticks: leave out [recipe], or the given systems with the role yardstick")
+    if given.original is not None and recipe is None:
+        found.append(
+            "a given original is there for a recipe to imitate, and there is no [recipe]; add one, or leave it out"
+        )
     return found
 
 
-def method_problems(methods: Sequence[Method], recipe: Recipe, request: DeletionRequest) -> list[str]:
+def method_problems(methods: Sequence[Method], recipe: Recipe | None, request: DeletionRequest) -> list[str]:
     """What the methods under test cannot do, each with its reason.
 
     Args:
         methods: under test.
-        recipe: of the procedure under audit, with the trainer of the method that brings one.
+        recipe: of the procedure under audit, with the trainer of the method that brings one; None where nothing is
+            trained here.
         request: what is to be forgotten.
     """
+    if recipe is None:
+        return [f"unlearner {m.name!r} starts from a system that is trained here; add [recipe]" for m in methods]
     found = []
     for method in methods:
         if method.runs < 1:

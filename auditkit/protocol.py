@@ -24,6 +24,8 @@ _POOLS: Mapping[str, str] = {
     "all": "one per pair, uniform over all items the user does not hold",
     "trained": "one per pair, uniform over the items with training pairs that the user does not hold",
 }
+# What a recall figure of theirs depends on is not in what was given.
+_ELSEWHERE = "not known: all systems were made elsewhere"
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class Protocol:
     """The choices that a recall figure depends on beside the model.
 
     Attributes:
-        recipe: how systems are trained and selected.
+        recipe: how systems are trained and selected; None where all were made elsewhere.
         split: how the data was split, in words.
         masked: pairs that leave the ranking at test: `train+valid`, or `train` alone as some papers do.
     """
 
-    recipe: Recipe
+    recipe: Recipe | None
     split: str = "given"
     masked: Masked = "train+valid"
 
@@ -46,7 +48,13 @@ class Protocol:
 
     def words(self) -> dict[str, str]:
         """Field of the report's protocol -> text."""
-        fit, closed = self.recipe.fit, self.recipe.fit.engine == "closed-form"
+        if self.recipe is None:
+            fields = ("selection_metric", "selection_split", "negatives", "epoch", "l2", "procedure")
+            return {"split": self.split, "masked": _MASKS[self.masked], **dict.fromkeys(fields, _ELSEWHERE)}
+        return self._trained_here(self.recipe)
+
+    def _trained_here(self, recipe: Recipe) -> dict[str, str]:
+        fit, closed = recipe.fit, recipe.fit.engine == "closed-form"
         selected = fit.patience is not None and not closed
         stopping = f"Recall@20 every {fit.every} epochs, patience {fit.patience}"
         held = f"validation part, or where the data has none {fit.valid:g} of train by a hash of the pair"
@@ -57,13 +65,14 @@ class Protocol:
             "selection_split": f"{held}; never test" if selected else "none; never test",
             "negatives": "not applicable" if closed else _POOLS[fit.negatives],
             "epoch": "not applicable" if closed else _EPOCHS[fit.sampler],
-            "l2": f"{self.recipe.architecture().l2_form}, weight {fit.l2:g}",
-            "procedure": self._procedure(),
+            "l2": f"{recipe.architecture().l2_form}, weight {fit.l2:g}",
+            "procedure": _procedure(recipe),
         }
 
-    def _procedure(self) -> str:
-        trainer = self.recipe.trainer
-        if trainer is None:
-            return "plain: one model on all pairs"
-        options = ", ".join(f"{name} {value}" for name, value in canonical(trainer).items() if name != "name")
-        return f"trained by {trainer.name} ({options}); Golds and references alike"
+
+def _procedure(recipe: Recipe) -> str:
+    trainer = recipe.trainer
+    if trainer is None:
+        return "plain: one model on all pairs"
+    options = ", ".join(f"{name} {value}" for name, value in canonical(trainer).items() if name != "name")
+    return f"trained by {trainer.name} ({options}); Golds and references alike"

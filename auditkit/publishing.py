@@ -178,7 +178,9 @@ def _degree_ranges(data: Dataset) -> dict[str, _Ranges]:
 def _system(system: SystemEntry, ranges: Mapping[str, _Ranges], counts: bool) -> SystemEntry:
     findings = [_finding(finding) for finding in system.findings] if counts else system.findings
     deciles = [_group(decile, ranges) for decile in system.deciles]
-    return system.model_copy(update={"findings": findings, "deciles": deciles})
+    exposure = [e.model_copy(update={"n_pairs": about(e.n_pairs)}) for e in system.exposure]
+    shown = exposure if counts else system.exposure
+    return system.model_copy(update={"findings": findings, "deciles": deciles, "exposure": shown})
 
 
 def _finding(finding: Finding) -> Finding:

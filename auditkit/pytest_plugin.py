@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from auditkit.data.dataset import Dataset
     from auditkit.deletion import DeletionRequest
     from auditkit.gate import Check
+    from auditkit.outside.source import Source
     from auditkit.plan import Method, Plan, Settings
     from auditkit.record import Record
 
@@ -95,7 +96,9 @@ class ForgettingAudit:
         request: DeletionRequest | None = None,
         recipe: Recipe | None = None,
         unlearners: Sequence[Unlearner | Method] = (),
-        given: Mapping[str, Recommender] | None = None,
+        given: Mapping[str, Recommender | Source] | None = None,
+        original: Recommender | Source | None = None,
+        yardstick: Mapping[str, Recommender | Source] | None = None,
         settings: Settings | None = None,
         out: Path | str | None = None,
     ) -> Record:
@@ -103,7 +106,8 @@ class ForgettingAudit:
 
         Args:
             config: a configuration file; default `--auditkit-config`. Read once per session.
-            data, request, recipe, unlearners, given, settings: what is audited, instead of a configuration.
+            data, request, recipe, unlearners, given, original, yardstick, settings: what is audited instead of a
+                configuration, as `auditkit.audit` takes it.
             out: folder for report.json, report.html and units.parquet; None writes nothing.
 
         Relative paths start where pytest was called. `--auditkit-profile` goes before any profile given here;
@@ -113,17 +117,18 @@ class ForgettingAudit:
             ConfigurationError: nothing to audit is named, or both a configuration and objects, or what is named cannot
                 be audited; all problems at once.
         """
-        objects = {"data": data, "request": request, "recipe": recipe}
+        objects = (data, request, recipe, given, original, yardstick, settings)
         place = None if out is None else self._home / out
-        if any(value is not None for value in (*objects.values(), given, settings)) or unlearners:
+        if any(value is not None for value in objects) or unlearners:
             if config is not None:
                 raise ConfigurationError("pass either a configuration or objects (data, request, recipe), not both")
-            if data is None or request is None or recipe is None:
-                missing = ", ".join(name for name, value in objects.items() if value is None)
-                raise ConfigurationError(f"forgetting_audit lacks {missing}; pass it, or a configuration")
-            plan = self._planned(data, request, recipe, unlearners, given, settings)
-            # A plan's digest knows systems made elsewhere by name alone.
-            key = (plan.digest, place, *(id(model) for model in plan.given.values()))
+            from auditkit.api import plan_of
+
+            chosen = self._settings(settings)
+            plan = plan_of(data, request, recipe, unlearners, given, original, yardstick, chosen)
+            # A plan's digest does not know what is in an object.
+            models = (*(given or {}).values(), original, *(yardstick or {}).values())
+            key = (plan.digest, place, *map(id, models))
             return self._once(key, plan, self._home / (self._options.auditkit_store or ".auditkit"), place)
         return self._configured(config, place)
 
@@ -143,16 +148,13 @@ class ForgettingAudit:
             return self._once((path, out), plan, self._home / (self._options.auditkit_store or tables.audit.store), out)
         return self._noted((path, out))
 
-    def _planned(
-        self, data: Dataset, request: DeletionRequest, recipe: Recipe, unlearners: Sequence[Unlearner | Method],
-        given: Mapping[str, Recommender] | None, settings: Settings | None,
-    ) -> Plan:  # fmt: skip
-        from auditkit.plan import Settings, make_plan
+    def _settings(self, settings: Settings | None) -> Settings:
+        from auditkit.plan import Settings
 
         chosen = settings or Settings()
-        if self._options.auditkit_profile is not None:
-            chosen = replace(chosen, profile=self._options.auditkit_profile)
-        return make_plan(data, request, recipe, unlearners, settings=chosen, given=given)
+        if self._options.auditkit_profile is None:
+            return chosen
+        return replace(chosen, profile=self._options.auditkit_profile)
 
     def _once(self, key: tuple[object, ...], plan: Plan, store: Path, out: Path | None) -> Record:
         from auditkit.api import audit_plan

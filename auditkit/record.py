@@ -9,9 +9,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from auditkit.errors import DataError
+from auditkit.record_figures import Curves as Curves
+from auditkit.record_figures import Histogram as Histogram
+from auditkit.record_figures import RankShift as RankShift
+from auditkit.record_figures import RocCurve as RocCurve
+from auditkit.record_figures import Rung as Rung
 
 # The second number counts additions that have defaults: reports of a lower one can still be read.
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 SCHEMA_ID = f"urn:auditkit:report:{SCHEMA_VERSION}"
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
@@ -132,6 +137,16 @@ class Decile(UnitGroup):
     worst: bool = Field(False, description="largest |dose| of the system's groups")
 
 
+class Exposure(_Part):
+    """How pairs of one group rank as the system is served; no yardstick is in it, so it is no dose."""
+
+    group: Literal["forget", "retain", "outside"]
+    n_pairs: int
+    percentile: float | None = Field(None, description="mean percentile rank among all items, 1 = top")
+    top_20: float | None = Field(None, description="share that ranks among the 20 best of all items")
+    listed: dict[str, float] = Field({}, description="length of the lists -> share of the pairs that they show")
+
+
 class SystemEntry(_Part):
     """One system; several runs of one method are one entry."""
 
@@ -142,6 +157,7 @@ class SystemEntry(_Part):
     parameters: dict[str, Any] = {}
     seeds: list[int]
     procedure: str
+    source: str = Field("", description="where a system made elsewhere came from")
     digests: list[str] = Field([], description="addresses of its builds in the store")
     verdict: Verdict | None = None
     reasons: list[str] = []
@@ -153,6 +169,7 @@ class SystemEntry(_Part):
     cost: CostEntry = CostEntry()
     speedup_vs_gold: Speedup = Speedup()
     findings: list[Finding] = []
+    exposure: list[Exposure] = []
     unit_tests: UnitTests | None = None
     deciles: list[Decile] = []
 
@@ -165,52 +182,6 @@ class Control(_Part):
     observed: str
     ok: bool
     consequence: str = Field("", description="what it means for the verdict where it is not ok")
-
-
-class Rung(_Part):
-    """One system of known dose and how the primary attack read it."""
-
-    name: str = ""
-    role: str
-    dose_true: float | None = Field(None, description="effective dose; null for the audited systems")
-    dose_units: float | None = Field(None, description="plain share of the units it still holds")
-    dose_read: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-class RocCurve(_Part):
-    """ROC of a system's unit scores against the Golds', every tie block one step, from (0, 0) to (1, 1)."""
-
-    system: str
-    fpr: list[float]
-    tpr: list[float]
-    n_positive: int
-    n_negative: int
-
-
-class Histogram(_Part):
-    """Unit scores of the primary attack on common bins; `edges` has one more entry than the counts."""
-
-    system: str
-    edges: list[float]
-    density: list[float]
-
-
-class RankShift(_Part):
-    """Percentile rank of forgotten pairs: quantiles over units, 1 = top of the list."""
-
-    system: str
-    quantiles: list[float]
-    rank: list[float]
-
-
-class Curves(_Part):
-    """What the figures draw."""
-
-    roc: list[RocCurve] = []
-    histograms: list[Histogram] = []
-    rank_shift: list[RankShift] = []
 
 
 class RetainedGroup(UnitGroup):
@@ -351,6 +322,9 @@ class Record(_Part):
         None, description="of the primary attack, before the unlearned systems were probed"
     )
     systems: list[SystemEntry]
+    yardstick: Literal["here", "owner", "none"] = Field(
+        "here", description="who made originals, Golds, references: trained here, given by the owner, or there are none"
+    )
     controls: list[Control]
     settle: Settle | None = Field(
         None, description="what would make the margin attainable; null where it is, or where nothing can be said"

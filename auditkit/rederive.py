@@ -17,7 +17,17 @@ from pydantic import BaseModel
 from auditkit.deciles import deciles
 from auditkit.errors import DataError
 from auditkit.evidence_files import Kept, KeptMethod
-from auditkit.flow import Audited, Bench, Observations, Outcome, extend_bench, judge_method, lay_bench
+from auditkit.flow import (
+    UNCHECKED,
+    Audited,
+    Bench,
+    Observations,
+    Outcome,
+    checked,
+    extend_bench,
+    judge_method,
+    lay_bench,
+)
 from auditkit.record import Finding, Record
 from auditkit.resolution import power_at_half
 from auditkit.summary import all_reasons
@@ -83,7 +93,8 @@ def kept_of(outcome: Outcome) -> Kept:
         )
         for found in outcome.audited
     ]  # fmt: skip
-    return Kept(plan.battery, plan.rules, plan.settings, outcome.background.evidence, tuple(methods))
+    imitation = next((c for c in outcome.bench.controls if c.name == UNCHECKED.name), None)
+    return Kept(plan.battery, plan.rules, plan.settings, outcome.background.evidence, tuple(methods), imitation)
 
 
 def rederive(kept: Kept) -> Rederived:
@@ -93,7 +104,7 @@ def rederive(kept: Kept) -> Rederived:
         DataError: what was kept cannot be judged; says why.
     """
     try:
-        bench = lay_bench(kept, None, kept.background)
+        bench = checked(lay_bench(kept, None, kept.background), kept.imitation)
         return Rederived(kept, bench, [_judged(kept, bench, method) for method in kept.methods])
     except Exception as error:  # whatever a stranger's arrays lead to, it is the file that is at fault
         raise DataError(f"the evidence cannot be judged: {type(error).__name__}: {error}") from error

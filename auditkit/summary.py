@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from auditkit.bills import cost_entry, speedup
-from auditkit.builds import System, Unlearn, Workshop
+from auditkit.builds import Given, System, Unlearn, Workshop
 from auditkit.curves import curves, rungs
 from auditkit.deciles import deciles
 from auditkit.digests import canonical
+from auditkit.exposed import exposures
 from auditkit.flow import Audited, Observations, Outcome
 from auditkit.plan import Plan
 from auditkit.record import (
@@ -69,9 +70,8 @@ def summarise(outcome: Outcome) -> Record:
         policy=_policy(plan, primary),
         dataset=_dataset(plan),
         request=_request(outcome, int(primary.judged.sum()) if primary else 0),
-        backbone=BackboneEntry(
-            name=plan.recipe.backbone, hyperparameters=dict(plan.recipe.config), fit=asdict(plan.recipe.fit)
-        ),
+        backbone=_backbone(plan),
+        yardstick=plan.yardstick,
         protocol=Protocol(**plan.protocol.words()),
         attainable_margin=primary.attainable if primary else None,
         systems=_systems(outcome),
@@ -82,9 +82,16 @@ def summarise(outcome: Outcome) -> Record:
         ),
         ladder=rungs(outcome),
         curves=curves(outcome),
-        limits=[*LIMITS, *_other_training(plan), _unit_limit(plan)],
+        limits=[*LIMITS, *_other_training(plan), *_made_elsewhere(plan), _unit_limit(plan)],
         environment=_environment(plan),
     )
+
+
+def _backbone(plan: Plan) -> BackboneEntry:
+    recipe = plan.recipe
+    if recipe is None:
+        return BackboneEntry(name="made elsewhere", hyperparameters={})
+    return BackboneEntry(name=recipe.backbone, hyperparameters=dict(recipe.config), fit=asdict(recipe.fit))
 
 
 def all_reasons(audited: Sequence[Audited]) -> list[str]:
@@ -104,7 +111,9 @@ def _policy(plan: Plan, primary: Yardstick | None) -> Policy:
     s = plan.settings
     return Policy(
         profile=s.profile, margin=plan.rules.margin, alpha=plan.rules.alpha, primary=plan.rules.primary,
-        golds=s.golds or 0, references=s.references or 0, digest=plan.digest, min_power=plan.rules.min_power,
+        golds=0 if plan.yardstick == "none" else s.golds or 0,
+        references=0 if plan.yardstick == "none" else s.references or 0, digest=plan.digest,
+        min_power=plan.rules.min_power,
         power=power_at_half(primary) if primary else None, tune=s.tune,
     )  # fmt: skip
 
@@ -135,6 +144,25 @@ def _other_training(plan: Plan) -> list[str]:
         "Golds are trained for as long as the recipe says. A method that honestly retrains for longer or shorter may "
         "read far from Gold in user and item requests, above all with graph backbones; a FAIL says there "
         "that it trains otherwise than the Golds did, not that it remembers. Train Golds as the method trains."
+    ]
+
+
+_WHOSE = {
+    "owner": "Originals, Golds, references and controls were made by the owner of the audited systems. That each was "
+    "trained on the data it was asked to be trained on, and on no more, is the owner's word.",
+    "none": "There is no Gold to compare with, so nothing here says how much is left of what was to be forgotten; what "
+    "is shown is how it ranks as served.",
+    "here": "The Golds were trained here by a recipe that imitates how the owner's systems were trained; the control "
+    "`imitation` says how near it comes.",
+}
+
+
+def _made_elsewhere(plan: Plan) -> list[str]:
+    if not plan.given.audited:
+        return []
+    return [
+        _WHOSE[plan.yardstick],
+        "Systems made elsewhere are what was given: nothing shows that the same systems are served to users.",
     ]
 
 
@@ -175,10 +203,13 @@ def _entry(
 ) -> dict[str, Any]:
     builds = [s.build for s in systems]
     shop = Workshop(outcome.plan.data, outcome.plan.request, Store(Path()), outcome.plan.settings.device)
+    given = outcome.plan.sources.get(builds[0].source) if isinstance(builds[0], Given) else None
+    evidence = observed.evidence.take([observed.evidence.systems.index(s) for s in systems])
     return {
         "name": name, "role": role, "method": systems[0].method, "seeds": [getattr(b, "seed", 0) for b in builds],
         "procedure": systems[0].procedure, "digests": [shop.address(b) for b in builds],
         "utility": _utility(systems, observed, outcome), "cost": cost_entry(systems, observed.costs),
+        "source": given.text if given else "", "exposure": exposures(evidence, outcome.plan.data.n_items),
     }  # fmt: skip
 
 
@@ -188,6 +219,8 @@ def _systems(outcome: Outcome) -> list[SystemEntry]:
     roles: tuple[tuple[str, Role], ...] = (("original", "original"), ("Golds", "gold"))
     for name, role in roles:
         members = [s for s in background.evidence.systems if s.role == role]
+        if not members:
+            continue
         entries.append(SystemEntry(**_entry(name, role, members, background, outcome)))
     if outcome.plain is not None:
         entries.append(
@@ -236,7 +269,11 @@ def _utility(systems: Sequence[System], observed: Observations, outcome: Outcome
     yardstick = _per_run([s for s in plain.evidence.systems if s.role == "gold"], plain)
     found = {}
     for name, values in _per_run(systems, observed).items():
-        theirs, mine = np.array(yardstick[name]), np.array(values)
+        mine = np.array(values)
+        if not yardstick:
+            found[name] = UtilityEstimate(value=float(mine.mean()), n_systems=len(mine), note="there is no Gold")
+            continue
+        theirs = np.array(yardstick[name])
         sd = max(float(theirs.std(ddof=1)), 1e-12)
         delta = Estimate(note="the Golds themselves")
         if observed is not plain or systems[0].role != "gold":

@@ -116,7 +116,7 @@ def calibrated(plan: Plan, store: str) -> Calibrated:
 def partial(plan: Plan, dose: float, index: int) -> System:
     """A system that never saw all of the units but for a random share `dose`."""
     seed = seed_of(plan.settings.seed, f"rung {dose:g}", index)
-    return System(f"dose {dose:g} no {index}", "control", Train(plan.recipe, Share(0.0, 1 - dose, seed), seed))
+    return System(f"dose {dose:g} no {index}", "control", Train(plan.trained, Share(0.0, 1 - dose, seed), seed))
 
 
 def row(name: str, values: Sequence[float] | Floats, digits: int = 3) -> str:

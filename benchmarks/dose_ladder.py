@@ -27,7 +27,7 @@ def main() -> None:
     plan = plan_of(chosen)
     audit = calibrated(plan, chosen.store)
     scale = audit.yardstick.scale(audit.yardstick.scores.level, audit.yardstick.judged)
-    print(f"{plan.data.name}, {plan.recipe.backbone}, {plan.request.selection}, {plan.settings.profile}")
+    print(f"{plan.data.name}, {plan.trained.backbone}, {plan.request.selection}, {plan.settings.profile}")
     print(f"{'':>10}  true effective dose | read")
     for dose in DOSES:
         evidence = audit.observe([partial(plan, dose, k) for k in range(chosen.systems)])

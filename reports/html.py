@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from auditkit.errors import DataError
 from auditkit.record import Record
-from auditkit.reports import figures, numbers, units_file, words
+from auditkit.reports import exposed, figures, numbers, units_file, words
 from auditkit.reports.unit_rows import UnitRows, unit_rows
 from auditkit.writing import replace_file
 
@@ -82,6 +82,7 @@ def render(record: Record, folder: Path | None = None) -> str:
         words=words,
         verdict=words.VERDICTS[record.verdict],
         systems=words.ordered(record.systems),
+        exposed=exposed,
         plates=plates,
         units=units,
         absent=absent,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from auditkit.record import Estimate, Record, SystemEntry, Verdict
-from auditkit.reports import numbers, words
+from auditkit.reports import exposed, numbers, words
 
 LIMIT = 60_000  # GitHub refuses comments beyond 65,536 characters
 MARK = "<!-- auditkit report -->"  # by which a bot finds its comment again
@@ -49,7 +49,10 @@ def render(record: Record) -> str:
 
     Always shorter than `LIMIT` characters: rows that do not fit are counted instead.
     """
-    return _fitted([_verdict(record), _scores(record), _controls(record), *_folded(record), _made(record)], LIMIT)
+    return _fitted(
+        [_verdict(record), _scores(record), *_exposed(record), _controls(record), *_folded(record), _made(record)],
+        LIMIT,
+    )
 
 
 def _fitted(blocks: Sequence[_Block], limit: int) -> str:
@@ -148,6 +151,14 @@ def _speedup(system: SystemEntry) -> str:
         return "does not apply"
     value, bracket, ends = numbers.ratio(estimate).partition(" [")
     return _measured(f"{value}{'×' if estimate.value is not None else ''}{bracket}{ends}", estimate)
+
+
+def _exposed(record: Record) -> list[_Block]:
+    """All there is to show where no Gold gives a dose."""
+    if record.yardstick != "none":
+        return []
+    rows = [[text(cell, NAME) for cell in row] for row in exposed.rows(record)]
+    return [_table(exposed.COLUMNS, rows, "How it ranks as served", "group")]
 
 
 def _controls(record: Record) -> _Block:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from auditkit.record import Record, SystemEntry, Verdict
-from auditkit.reports import numbers, words
+from auditkit.reports import exposed, numbers, words
 
 COLOURS: dict[Verdict, str] = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "INVALID": "magenta"}
 WIDE = 116
@@ -26,6 +26,8 @@ def render(record: Record, console: Console) -> None:
     console.print(_score_card(record, plain) if console.width >= WIDE else _cards(record, plain))
     if any(system.unit_tests or system.deciles for system in record.systems) or record.retained:
         console.print(_beneath(record))
+    if record.yardstick == "none":
+        console.print(_exposed(record))
     if record.controls:
         console.print(_controls(record))
     console.print(Text("Protocol", "bold"))
@@ -139,6 +141,16 @@ def _beneath(record: Record) -> Table:
         kept = record.retained.get(system.name)
         beyond = numbers.NOT_MEASURED if kept is None else numbers.interval(kept.beyond)
         table.add_row(*map(_text, (system.name, words.told(system.unit_tests), words.farthest(system), beyond)))
+    return table
+
+
+def _exposed(record: Record) -> Table:
+    """All there is to show where no Gold gives a dose."""
+    table = Table(title="How it ranks as served", title_style="bold", title_justify="left")
+    for column in exposed.COLUMNS:
+        table.add_column(column, overflow="fold")
+    for row in exposed.rows(record):
+        table.add_row(*map(_text, row))
     return table
 
 

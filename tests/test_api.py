@@ -180,9 +180,11 @@ def test_given_systems_are_judged_by_what_they_score(
     original = read_build(Train(recipe, auditkit.Share(0, 0), seed_of(0, "original", 0)), shop)[0].score(users)
     extra = read_build(Train(recipe, EVERYBODY, seed_of(0, "control gold", 0)), shop)[0].score(users)
     given = {"honest": Copied(extra), "unchanged": Copied(original)}
+    another = read_build(Train(recipe, auditkit.Share(0, 0), seed_of(0, "original", 1)), shop)[0].score(users)
     record = auditkit.audit(
-        data=tiny, request=tiny_request, recipe=recipe, given=given, settings=SETTINGS, store=tiny_store
-    )
+        data=tiny, request=tiny_request, recipe=recipe, given=given, original=Copied(another), settings=SETTINGS,
+        store=tiny_store,
+    )  # fmt: skip
     assert verdicts(record)["unchanged"] == "FAIL"
     assert verdicts(record)["honest"] in ("PASS", "INCONCLUSIVE")
     entry = next(s for s in record.systems if s.name == "honest")

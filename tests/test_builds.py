@@ -17,6 +17,7 @@ from auditkit.contracts import Backbone, Recipe, Recommender, Task, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Share, select
 from auditkit.errors import ConfigurationError, NotApplicableError, StoreError
+from auditkit.outside.source import in_memory
 from auditkit.plugins import register, registry
 from auditkit.store import Store
 from auditkit.unlearners.controls import Masked, NoOp, OutputMask, RowReinit
@@ -293,7 +294,7 @@ def test_the_same_seed_gives_the_same_bytes(
 
 def test_given_systems_are_served_as_they_are(shop: Workshop, tiny_recipe: Recipe) -> None:
     model = served(original(tiny_recipe), shop)
-    own = replace(shop, given={"ours": model})
+    own = replace(shop, given={"ours": in_memory(model)})
     (row,) = build([System("ours", "unlearned", Given("ours", "d"))], own, silent)
     assert row[1] is model
     assert row[2] is None

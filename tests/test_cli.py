@@ -234,7 +234,9 @@ def test_a_fault_never_looks_like_a_verdict(
 def test_init_writes_a_configuration_that_loads_and_overwrites_only_when_told(run: Run, tmp_path: Path) -> None:
     said = run("init")
     assert (said.code, said.out) == (0, "audit.toml\n")
-    assert load(tmp_path / "audit.toml").recipe.backbone == "bpr-mf"
+    table = load(tmp_path / "audit.toml").recipe
+    assert table is not None
+    assert table.backbone == "bpr-mf"
     (tmp_path / "audit.toml").write_text("mine")
     refused = run("init")
     assert (refused.code, refused.out) == (2, "")

@@ -13,7 +13,8 @@ import pytest
 
 from auditkit.canaries import PlantedRegime, plant
 from auditkit.commitment import units_of
-from auditkit.config import EXAMPLE, AuditConfig, load, make_request, parse, read_data, resolve
+from auditkit.config import AuditConfig, load, make_request, parse, read_data, resolve
+from auditkit.config_example import EXAMPLE
 from auditkit.contracts import Access, Recipe
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest
@@ -182,9 +183,9 @@ def test_a_configuration_becomes_the_plan_it_says(tiny_folder: Path, monkeypatch
     assert (plan.request.regime, plan.request.n_units) == ("user", 7)
     assert plan.request.selection == "core, 7 users, seed 3"
     assert [(m.name, m.runs) for m in plan.methods] == [("rb", 2), ("gold", 1)]
-    assert plan.recipe.config["factors"] == 16
-    assert plan.recipe.fit.epochs == 5
-    assert set(plan.given) == {"ours"}
+    assert plan.trained.config["factors"] == 16
+    assert plan.trained.fit.epochs == 5
+    assert set(plan.given.audited) == {"ours"}
     assert plan.split == "file"
     assert (plan.data.n_users, plan.data.n_items) == (120, 100)
 

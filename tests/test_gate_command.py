@@ -16,7 +16,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from auditkit.commands.gate import attach
-from auditkit.config import EXAMPLE as CONFIGURATION
+from auditkit.config_example import EXAMPLE as CONFIGURATION
 from auditkit.errors import ConfigurationError, DataError
 from auditkit.gate_policy import EXAMPLE
 

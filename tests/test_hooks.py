@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from auditkit.config import EXAMPLE as CONFIGURATION
+from auditkit.config_example import EXAMPLE as CONFIGURATION
 from auditkit.gate_policy import EXAMPLE as POLICY
 from auditkit.record import Record
 

@@ -16,6 +16,7 @@ from auditkit.contracts import Access, Backbone, Recipe, Task, Unlearner
 from auditkit.data.dataset import Dataset, Ints
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, select
 from auditkit.errors import ConfigurationError, DataError
+from auditkit.outside.source import collect
 from auditkit.plan import (
     ALL_ACCESS,
     MARGINS,
@@ -50,7 +51,7 @@ class Flat:
 
 def planned(tiny: Dataset, recipe: Recipe, *methods: Any, **options: Any) -> Plan:
     request = options.pop("request", None) or select(tiny, "interaction", share=0.2)
-    given = options.pop("given", None)
+    given = collect(options.pop("given", None), None, None, tiny)
     return make_plan(tiny, request, recipe, methods or (NoOp(),), settings=Settings(**options), given=given)
 
 

@@ -256,7 +256,7 @@ def test_without_audits_there_is_no_section_and_nothing_heavy_is_imported(
         ("forgetting_audit()", "*ConfigurationError: nothing to audit is named: call forgetting_audit*"),
         ("forgetting_audit('absent.toml')", "*ConfigurationError: cannot read *absent.toml*"),
         ("forgetting_audit('a.toml', unlearners=[object()])", "*either a configuration or objects*"),
-        ("forgetting_audit(unlearners=[object()])", "*lacks data, request, recipe; pass it*"),
+        ("forgetting_audit(unlearners=[object()])", "*data is missing; pass it*"),
     ],
 )
 def test_an_audit_that_is_not_described_is_an_error(

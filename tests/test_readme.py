@@ -41,8 +41,10 @@ def test_relative_links_lead_somewhere() -> None:
 
 
 def test_the_example_configuration_is_accepted(tmp_path: Path) -> None:
-    from auditkit.config import EXAMPLE
+    from auditkit.config_example import EXAMPLE
 
     path = tmp_path / "audit.toml"
     path.write_text(EXAMPLE, encoding="utf-8")
-    assert load(path).recipe.backbone == "bpr-mf"
+    table = load(path).recipe
+    assert table is not None
+    assert table.backbone == "bpr-mf"

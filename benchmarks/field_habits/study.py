@@ -136,12 +136,12 @@ class Study:
         seeds = [seed_of(self.plan.settings.seed, f"habits {name}", k) for k in range(count)]
         erased = NOBODY if original else EVERYBODY
         return [
-            System(f"{name} {k + 1}", "control", Train(self.plan.recipe, erased, seed)) for k, seed in enumerate(seeds)
+            System(f"{name} {k + 1}", "control", Train(self.plan.trained, erased, seed)) for k, seed in enumerate(seeds)
         ]
 
     def unlearned(self, name: str, unlearner: Unlearner, run: int = 0) -> System:
         """The first original after unlearning; equal runs draw alike, so that more passes go on from fewer."""
-        parent = Train(self.plan.recipe, NOBODY, seed_of(self.plan.settings.seed, "original", 0))
+        parent = Train(self.plan.trained, NOBODY, seed_of(self.plan.settings.seed, "original", 0))
         return System(
             name, "unlearned", Unlearn(parent, unlearner, EVERYBODY, seed_of(self.plan.settings.seed, "habits", run))
         )
