@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast
 
 import typer
 
-from auditkit.commands import certificate, gate, history, report
+from auditkit.commands import certificate, gate, history, plan_golds, points, report
 from auditkit.errors import AuditkitError, StoreError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="overwrite")] = False,
 ) -> None:
     """Write a commented configuration to start from."""
-    from auditkit.config import EXAMPLE
+    from auditkit.config_example import EXAMPLE
     from auditkit.errors import ConfigurationError
     from auditkit.writing import replace_file
 
@@ -268,7 +268,7 @@ def encode_text(
     typer.echo(f"rows    {rows:,}\nwidth   {width}\nabsent  {rows - int(found.present.sum()):,}\nfile    {out}")
 
 
-for group in (gate, report, certificate, history):
+for group in (plan_golds, points, gate, report, certificate, history):
     group.attach(app)
 
 

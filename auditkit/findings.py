@@ -49,7 +49,8 @@ class Judged:
         coverage: share of the judged units that the system answered.
         runs: unit scores of the system's runs, float64 [R, n_units answered].
         units: which units those are, bool [n_units].
-        unshared: the readings without what decoys share; None where there are too few decoys.
+        unshared: the readings without what decoys share; None where there are too few decoys, or these moved too far.
+        accounts: the decoys are fresh accounts, not pairs.
     """
 
     level: Reading
@@ -61,6 +62,7 @@ class Judged:
     runs: Floats
     units: Bools
     unshared: Judged | None = None
+    accounts: bool = False
 
     def inside(self, margin: float, alpha: float) -> bool:
         """Every bound of every statistic that applies is inside the margin."""
@@ -70,7 +72,8 @@ class Judged:
 
     def p_values(self, margin: float) -> dict[str, float]:
         """p-values of not being beyond the margin, by statistic; also without what decoys share, if there are any."""
-        return confirmed(self._beyond(margin), {} if self.unshared is None else self.unshared._beyond(margin))
+        free = {} if self.unshared is None else self.unshared._beyond(margin)
+        return confirmed(self._beyond(margin), free, accounts=self.accounts)
 
     def _beyond(self, margin: float) -> dict[str, tuple[float, float]]:
         """Reading and p-value of each statistic that applies."""
@@ -132,7 +135,10 @@ def read_scores(yardstick: Yardstick, scores: Scores, unshared: Scores | None = 
     plain = _read(yardstick, scores)
     if unshared is None or yardstick.unshared is None or not yardstick.unshared.power:
         return plain
-    return replace(plain, unshared=_read(yardstick.unshared, unshared))
+    if not np.isfinite(unshared.level).all(0).any():
+        return plain
+    accounts = yardstick.decoys is not None and yardstick.decoys.accounts
+    return replace(plain, unshared=_read(yardstick.unshared, unshared), accounts=accounts)
 
 
 def _read(yardstick: Yardstick, scores: Scores) -> Judged:

@@ -284,7 +284,7 @@ def run(plan: Plan, store: Store, *, progress: Progress = silent) -> Outcome:
     settings = plan.settings
     case = make_case(plan.data, plan.request, seed=settings.seed, tune=settings.tune)
     shop = Workshop(plan.data, plan.request, store, settings.device, plan.sources)
-    questions = fix_points([probe for attack in plan.battery for probe in attack.probes], case, seed=settings.seed)
+    questions = fix_points(plan.granted_probes, case, seed=settings.seed)
     known = [] if plan.yardstick == "none" else background_systems(plan)
     background = _observe(known, questions, case, shop, plan, progress)
     golds = plain_golds(plan)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from auditkit.battery import battery_problems, choose_battery, in_order, primary_of
 from auditkit.builds import Given, System, Train, Unlearn
-from auditkit.contracts import Access, Attack, Recipe, Unlearner
+from auditkit.contracts import Access, Attack, Probe, Recipe, Unlearner
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Share
 from auditkit.digests import canonical, digest_of
@@ -133,6 +133,12 @@ class Plan:
     def protocol(self) -> Protocol:
         """How systems are trained, selected and evaluated."""
         return Protocol(self.recipe, self.split, self.settings.masked)
+
+    @property
+    def granted_probes(self) -> list[Probe]:
+        """The battery's probes that the auditor has the access for; nothing else is asked of any system."""
+        probes = dict.fromkeys(probe for attack in self.battery for probe in attack.probes)
+        return [probe for probe in probes if not probe.access & ~self.settings.access]
 
     @property
     def trained(self) -> Recipe:

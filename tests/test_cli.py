@@ -59,6 +59,8 @@ COMMANDS: tuple[list[str], ...] = (
     ["data"],
     ["data", "inspect"],
     ["data", "encode"],
+    ["plan-golds"],
+    ["points"],
     ["gate"],
     ["check"],
     ["compare"],

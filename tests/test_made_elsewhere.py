@@ -188,6 +188,7 @@ def test_what_cannot_be_audited_is_said(plan: Plan, more: dict[str, Any], messag
     def filled(value: Any) -> Any:
         return {n: held[k] for n, k in value.items()} if isinstance(value, dict) else value
 
-    objects = {n: filled(held[v] if isinstance(v, int) else v) for n, v in more.items()}
+    objects: dict[str, Any] = {"data": plan.data, "request": plan.request, "recipe": plan.recipe}
+    objects |= {n: filled(held[v] if isinstance(v, int) else v) for n, v in more.items()}
     with pytest.raises(ConfigurationError, match=message):
-        auditkit.audit(**{"data": plan.data, "request": plan.request, "recipe": plan.recipe} | objects)
+        auditkit.audit(**objects)
