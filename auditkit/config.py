@@ -104,6 +104,7 @@ class AuditTable(_Table):
     device: str = "cpu"
     access: tuple[AccessName, ...] | None = None
     attacks: tuple[str, ...] | None = None
+    list_length: int | None = Field(None, ge=20)
     masked: Literal["train+valid", "train"] = "train+valid"
     store: str = ".auditkit"
 
@@ -328,5 +329,5 @@ def _settings(config: AuditConfig) -> Any:
         margin=policy.margin, alpha=policy.alpha, min_power=policy.min_power, primary=policy.primary,
         tune=table.tune, seed=table.seed, device=table.device,
         access=ALL_ACCESS if table.access is None else access_of(table.access), attacks=table.attacks,
-        masked=table.masked,
+        list_length=table.list_length, masked=table.masked,
     )  # fmt: skip

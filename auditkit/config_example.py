@@ -59,6 +59,7 @@ device = "cpu"
                             # and that are not judged; each part needs 20 units
 # access = ["scores"]       # what the auditor can reach: lists, scores, new-users, new-items, weights; and snapshots,
                             # both the model before and the one after (not granted unless it is named)
+# list_length = 20          # items in the longest list that the auditor gets, where lists are all there is
 # attacks = ["default"]     # which attacks run: default, all, or names (see: auditkit list attacks)
 # masked = "train+valid"    # pairs that leave the rankings at test; some papers mask "train" alone
 # store = ".auditkit"       # where trained systems are kept; nothing is trained twice

@@ -85,6 +85,7 @@ class Settings:
         seed: of everything.
         device: torch device.
         access: what the auditor can reach.
+        list_length: items in the longest list that the auditor gets, 20 or more; None: any length can be had.
         masked: pairs that leave the rankings which utility is measured on, `train+valid` or `train`.
     """
 
@@ -101,6 +102,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     access: Access = ALL_ACCESS
+    list_length: int | None = None
     masked: Masked = "train+valid"
 
 
@@ -200,7 +202,8 @@ def make_plan(
         DataError: the request does not fit the data.
     """  # fmt: skip
     settings, given = settings or Settings(), given or Elsewhere()
-    settings = replace(settings, access=settings.access & given.access)
+    lengths = [length for length in (settings.list_length, given.list_length) if length is not None]
+    settings = replace(settings, access=settings.access & given.access, list_length=min(lengths) if lengths else None)
     chosen = tuple(m if isinstance(m, Method) else Method(m) for m in methods)
     primary = settings.primary or primary_of(request.regime, settings.access)
     recipe = recipe and _with_trainer(recipe, chosen)
@@ -218,7 +221,7 @@ def make_plan(
         request.regime, settings.margin or 0.0, settings.alpha, primary, settings.access, settings.seed,
         settings.min_power,
     )  # fmt: skip
-    ordered = in_order(battery, primary) if battery else choose_battery(settings.attacks, primary, given.list_length)
+    ordered = in_order(battery, primary) if battery else choose_battery(settings.attacks, primary, settings.list_length)
     return Plan(data, request, recipe, chosen, settings, rules, tuple(ordered), given, split)
 
 

@@ -17,31 +17,39 @@ if TYPE_CHECKING:
     from auditkit.plan import Method, Settings
 
 Profile = Literal["quick", "standard", "certify"]
+SHORTEST_LIST = 20
 
 
 def setting_problems(settings: Settings, request: DeletionRequest) -> list[str]:
     """Of counts, margins and rates."""
-    found = []
+    found = _count_problems(settings)
     if settings.profile not in get_args(Profile):
         found.append(f"profile must be one of {', '.join(get_args(Profile))}, got {settings.profile!r}")
-    if settings.golds is not None and settings.golds < 2:
-        found.append(f"golds must be 2 or more (their scatter is the yardstick), got {settings.golds}")
-    if settings.references is not None and (settings.references < 4 or settings.references % 2):
-        found.append(f"references must be an even number of 4 or more (complementary pairs), got {settings.references}")
-    if settings.originals < 1:
-        found.append(f"originals must be 1 or more, got {settings.originals}")
     if settings.margin is not None and not 0 < settings.margin < 1:
         found.append(f"margin must be in (0, 1), got {settings.margin}")
     if not 0 < settings.alpha < 0.5:
         found.append(f"alpha must be in (0, 0.5), got {settings.alpha}")
     if not 0 <= settings.min_power < 1:
         found.append(f"min_power must be in [0, 1) (a probability; 0 asks for none), got {settings.min_power}")
-    if settings.seed < 0:
-        found.append(f"seed must be 0 or more, got {settings.seed}")
     try:
         tune_clusters(request, settings.tune, settings.seed)
     except ConfigurationError as error:
         found += error.problems
+    return found
+
+
+def _count_problems(settings: Settings) -> list[str]:
+    found = []
+    if settings.golds is not None and settings.golds < 2:
+        found.append(f"golds must be 2 or more (their scatter is the yardstick), got {settings.golds}")
+    if settings.references is not None and (settings.references < 4 or settings.references % 2):
+        found.append(f"references must be an even number of 4 or more (complementary pairs), got {settings.references}")
+    if settings.originals < 1:
+        found.append(f"originals must be 1 or more, got {settings.originals}")
+    if settings.list_length is not None and settings.list_length < SHORTEST_LIST:
+        found.append(f"list_length must be {SHORTEST_LIST} or more (recall is of as many), got {settings.list_length}")
+    if settings.seed < 0:
+        found.append(f"seed must be 0 or more, got {settings.seed}")
     return found
 
 

@@ -52,6 +52,7 @@ share = 0.05
 [audit]
 profile = "{profile}"
 access = {access}
+{more}
 """
 GIVEN = '\n[[given]]\nname = "{name}"\nrole = "{role}"\n{way} = "{place}"\noptions = {{ {options} }}\n'
 
@@ -163,7 +164,7 @@ def configured(options: argparse.Namespace, way: str, place: str, more: str, acc
     folder = data_folder(None, "ml-100k")
     text = HEAD.format(
         data=folder.resolve(), split='split = "random:0.8/0/0.2"', regime=options.regime, profile=options.profile,
-        access=list(access),
+        access=list(access), more="list_length = 20" if list(access) == ["lists"] else "",
     )  # fmt: skip
     for name in METHODS:
         text += GIVEN.format(

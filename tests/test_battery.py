@@ -5,7 +5,7 @@ import pytest
 from auditkit.attacks.divergence import Divergence
 from auditkit.attacks.lira import Lira
 from auditkit.attacks.listed import Listed
-from auditkit.battery import PRIMARIES, battery_problems, choose_battery, in_order, primary_of
+from auditkit.battery import PRIMARIES, battery_problems, choose_battery, in_order, longest_list, primary_of
 from auditkit.contracts import Access
 from auditkit.plugins import attacks
 
@@ -65,3 +65,14 @@ def test_unknown_names_are_named_with_what_there_is() -> None:
     (problem,) = battery_problems(("lira", "mind-reading", "esp"))
     assert "'mind-reading', 'esp' not known" in problem
     assert "fold-in" in problem
+
+
+def test_short_lists_are_read_by_attacks_that_ask_for_no_longer_ones() -> None:
+    assert longest_list(choose_battery(None, "listed")[0]) == 100
+    short = choose_battery(None, "listed", 20)
+    assert (short[0].name, longest_list(short[0])) == ("listed", 20)
+    assert max(map(longest_list, short)) <= 20
+    users = choose_battery(None, "fold-in-lists", 20)[0]
+    assert (users.name, longest_list(users)) == ("fold-in-lists", 20)
+    # Nothing of it asks for so few: it stays first, and is then not answered.
+    assert longest_list(choose_battery(None, "fold-in-lists", 10)[0]) > 10

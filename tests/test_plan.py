@@ -153,7 +153,8 @@ def test_seeds_differ_by_role_index_and_plan() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"margin": 0.3}, {"golds": 5}, {"references": 8}, {"seed": 1}, {"alpha": 0.1}, {"originals": 1},
-     {"access": Access.SCORES}, {"profile": "quick"}, {"min_power": 0.5}, {"tune": 0.3}],
+     {"access": Access.SCORES}, {"profile": "quick"}, {"min_power": 0.5}, {"tune": 0.3},
+     {"list_length": 50}],
 )  # fmt: skip
 def test_the_digest_fixes_every_setting(tiny: Dataset, tiny_recipe: Recipe, change: dict[str, Any]) -> None:
     assert planned(tiny, tiny_recipe).digest == planned(tiny, tiny_recipe).digest
@@ -178,6 +179,7 @@ def test_the_digest_fixes_data_request_recipe_and_methods(tiny: Dataset, tiny_re
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"list_length": 10}, "list_length must be 20 or more"),
         ({"profile": "swift"}, "profile must be one of quick, standard, certify, got 'swift'"),
         ({"golds": 1}, r"golds must be 2 or more \(their scatter is the yardstick\), got 1"),
         ({"references": 2}, "references must be an even number of 4 or more .*, got 2"),

@@ -136,12 +136,13 @@ def _length(plan: Plan, case: Case, asked: Ints) -> int:
     """Items that a list needs so that every probe and the utility find their K in it.
 
     Probes mask retained training pairs alone, the utility validation pairs, too: lists that leave out the former and
-    have room for the latter serve both, to the last place. It may be more than there are items, as a probe's K may.
+    have room for the latter serve both, to the last place. It may be more than there are items, as a probe's K may, and
+    it is never more than the settings say that can be had.
     """
     longest = max([*KS, *(int(getattr(p, "k", 0)) for p in answerable_probes(plan) if Access.LISTS in p.access)])
     for part in plan.protocol.mask(case.retain)[1:]:
         longest += int(np.bincount(part.users, minlength=case.data.n_users)[asked].max(initial=0))
-    return longest
+    return longest if plan.settings.list_length is None else min(longest, plan.settings.list_length)
 
 
 def write_questions(plan: Plan, names: Names, out: Path, key: bytes | None = None) -> Questions:
