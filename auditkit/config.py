@@ -138,9 +138,12 @@ def parse(tables: Mapping[str, Any], folder: Path = Path()) -> AuditConfig:
         ConfigurationError: every unknown, missing or ill-typed key at once.
     """
     try:
-        return AuditConfig.model_validate({**tables, "folder": folder})
+        config = AuditConfig.model_validate({**tables, "folder": folder})
     except ValidationError as error:
         raise ConfigurationError([in_words(e, "auditkit init") for e in error.errors()]) from None
+    if config.recipe is None and not config.given:
+        raise ConfigurationError("recipe: missing; see `auditkit init` for an example")
+    return config
 
 
 def load(path: Path) -> AuditConfig:

@@ -1,4 +1,4 @@
-"""One audit of ml-100k run five ways: live, embedding tables, answered questions, an HTTP server here, an ONNX file.
+"""One audit of ml-100k run five ways: live, embedding tables, answers to questions, an HTTP server here, an ONNX file.
 
     python -m benchmarks.made_elsewhere --work FOLDER [--regime interaction|user] [--backbone bpr-mf|lightgcn]
 
@@ -197,13 +197,11 @@ def numbers(record: Record) -> dict[tuple[str, ...], float | None]:
 def difference(one: Record, other: Record) -> tuple[float, str, int]:
     """Largest absolute difference, where it is, and how many numbers both have."""
     mine, theirs = numbers(one), numbers(other)
-    shared = [key for key in mine if key in theirs and (mine[key] is not None or theirs[key] is not None)]
     apart = {
-        key: abs(a - b) if (a := mine[key]) is not None and (b := theirs[key]) is not None else float("inf")
-        for key in shared
-    }
+        key: abs(a - b) for key, a in mine.items() if a is not None and (b := theirs.get(key)) is not None
+    }  # fmt: skip
     worst = max(apart, key=lambda key: apart[key])
-    return apart[worst], " ".join(worst), len(shared)
+    return apart[worst], " ".join(worst), len(apart)
 
 
 def row(way: str, record: Record, live: Record, seconds: float) -> str:

@@ -122,9 +122,9 @@ RESOLVED: dict[str, tuple[Tables, str]] = {
     "odd references": ({**base(), "audit": {"references": 5}}, "references must be an even number of 4 or more"),
     "primary": ({**base(), "policy": {"primary": "fold-in"}}, "primary 'fold-in' cannot judge interaction requests"),
     "given without function": (
-        {**base(), "given": [{"name": "x", "model": "module"}]}, 'given \'x\': model must be "module:function"'),
-    "given module": ({**base(), "given": [{"name": "x", "model": "no_such:f"}]}, "given 'x': no_such:f cannot be"),
-    "given function": ({**base(), "given": [{"name": "x", "model": "math:load"}]}, "math:load cannot be imported"),
+        {**base(), "given": [{"name": "x", "model": "module"}]}, 'given.0 (x): model must be "module:function"'),
+    "given module": ({**base(), "given": [{"name": "x", "model": "no_such:f"}]}, "'x': no_such cannot be imported"),
+    "given function": ({**base(), "given": [{"name": "x", "model": "math:load"}]}, "has no 'load'"),
 }  # fmt: skip
 
 
@@ -178,7 +178,8 @@ def test_a_configuration_becomes_the_plan_it_says(tiny_folder: Path, monkeypatch
     plan = resolve(parse(tables, tiny_folder), profile="quick")
     s = plan.settings
     assert (s.profile, s.golds, s.references, s.originals, s.seed) == ("quick", 3, 6, 1, 11)
-    assert s.access == Access.SCORES | Access.NEW_USERS
+    # A flat table of scores takes no new users, and one audit has one access.
+    assert s.access == Access.SCORES
     assert (s.margin, s.alpha, s.primary, s.min_power, s.tune) == (0.3, 0.1, "fold-in", 0.9, 0.0)
     assert (plan.request.regime, plan.request.n_units) == ("user", 7)
     assert plan.request.selection == "core, 7 users, seed 3"

@@ -164,12 +164,12 @@ def test_a_wider_margin_accepts_more(background: Observations) -> None:
 
 def test_fresh_systems_are_seldom_refused() -> None:
     rules, refused = replace(RULES, margin=1e-6), 0
-    for k in range(20):
+    for k in range(12):
         background = Procedure(seed=k).observe(systems(RECIPE, golds=4, references=8))
         one, own = theirs(Procedure(seed=1000 + k)), yardstick(background, rules)
         refused += not check_imitation(one, background, own, _CASE, rules).accepted
-    # Without a tolerance the prediction intervals alone must hold: 5% of 20, and chance about it.
-    assert refused <= 3
+    # Without a tolerance the prediction intervals alone must hold: 5% of 12, and chance about it.
+    assert refused <= 2
 
 
 def without_probes(found: Observations) -> Observations:
@@ -278,11 +278,14 @@ class Trained:
         found.evidence = observe(stream(), questions, _CASE, seed=0)
         return found
 
-    def check(self, recipe: Recipe, *probes: Probe) -> Imitation:
-        background = self.observe(systems(BPR, references=8), *probes)
-        one = self.observe([System("their original", "original", Train(recipe, NOBODY, 7))], *probes)
-        own = yardstick(background) if Pairs() in probes else None
-        return check_imitation(one, background, own, _CASE, RULES)
+    def both(self, recipe: Recipe, *probes: Probe) -> tuple[Observations, Observations]:
+        """Their original, trained by `recipe`, and ours."""
+        one = [System("their original", "original", Train(recipe, NOBODY, 7))]
+        return self.observe(one, *probes), self.observe(systems(BPR, references=8), *probes)
+
+    def check(self, recipe: Recipe) -> Imitation:
+        one, background = self.both(recipe, Pairs())
+        return check_imitation(one, background, yardstick(background), _CASE, RULES)
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +294,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def test_a_fresh_training_of_the_recipe_is_accepted(real: Trained) -> None:
-    found = real.check(BPR, Pairs())
+    found = real.check(BPR)
     assert found.accepted, found.control.observed
 
 
@@ -300,18 +303,25 @@ def test_a_fresh_training_of_the_recipe_is_accepted(real: Trained) -> None:
     [
         pytest.param(Recipe.of("bpr-mf", {"factors": 16}, {"epochs": 15}), "gold level", id="a quarter of the epochs"),
         pytest.param(Recipe.of("bpr-mf", {"factors": 2}, {"epochs": 60}), "dose", id="fewer factors"),
-        pytest.param(Recipe.of("lightgcn", {"factors": 16}, {"epochs": 20}), "dose", id="another backbone"),
+        pytest.param(Recipe.of("lightgcn", {"factors": 16}, {"epochs": 5}), "dose", id="another backbone"),
         pytest.param(Recipe.of("ease"), "retained spread", id="a closed form"),
     ],
 )
 def test_a_wrong_recipe_is_refused(recipe: Recipe, blamed: str, real: Trained) -> None:
-    found = real.check(recipe, Pairs())
+    found = real.check(recipe)
     assert not found.accepted
     assert blamed in refused_by(found), found.control.observed
 
 
 def test_where_only_lists_can_be_read_their_overlap_is_compared(real: Trained) -> None:
-    right, wrong = real.check(BPR, Lists(k=5)), real.check(Recipe.of("ease"), Lists(k=5))
+    one, background = real.both(BPR, Lists(k=5))
+    right = check_imitation(one, background, None, _CASE, RULES)
     assert set(right.figures) == {"overlap", *METRICS}
     assert right.accepted, right.control.observed
-    assert "overlap" in refused_by(wrong), wrong.figures
+    # Every user gets the list of another: ids that mean something else there.
+    one.evidence.readings[Lists(k=5)].values["items"][:] = one.evidence.readings[Lists(k=5)].values["items"][:, ::-1]
+    wrong = check_imitation(one, background, None, _CASE, RULES)
+    assert refused_by(wrong) == {"overlap"}
+    one.evidence.readings[Lists(k=5)].values["items"][:] = -1
+    empty = check_imitation(one, background, None, _CASE, RULES)
+    assert not empty.accepted

@@ -44,6 +44,8 @@ def _problems(k: int, table: GivenTable) -> Iterable[str]:
         yield f"{where}: name is missing; the report calls the system so"
     for way in ways:
         place = str(getattr(table, way))
+        if way == "model" and ":" not in place:
+            yield f'{where}: model must be "module:function", got {place!r}'
         # A function can be told the name, a file cannot.
         if table.role == "yardstick" and way != "model" and _SYSTEM not in place:
             yield f"{where}: {way} of a yardstick must have {_SYSTEM} in it, for each of its systems, got {place!r}"
