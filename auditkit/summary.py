@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from auditkit.bills import cost_entry, speedup
-from auditkit.builds import Given, System, Unlearn, Workshop
+from auditkit.builds import Build, Given, System, Unlearn, Workshop
 from auditkit.curves import curves, rungs
 from auditkit.deciles import deciles
 from auditkit.digests import canonical
@@ -82,7 +82,7 @@ def summarise(outcome: Outcome) -> Record:
         ),
         ladder=rungs(outcome),
         curves=curves(outcome),
-        limits=[*LIMITS, *_other_training(plan), *_made_elsewhere(plan), _unit_limit(plan)],
+        limits=[*LIMITS, *_other_training(plan, primary), *_made_elsewhere(plan), _unit_limit(plan)],
         environment=_environment(plan),
     )
 
@@ -136,13 +136,14 @@ def _request(outcome: Outcome, n_judged: int) -> RequestEntry:
     )  # fmt: skip
 
 
-def _other_training(plan: Plan) -> list[str]:
-    """Interaction requests have decoys, which excuse what pairs that nobody was trained on share; others have none."""
-    if plan.request.regime not in ("user", "item"):
+def _other_training(plan: Plan, primary: Yardstick | None) -> list[str]:
+    """Decoys excuse what pairs that nobody was trained on share; user and item requests may have too few of them."""
+    if plan.request.regime not in ("user", "item") or (primary is not None and primary.decoys is not None):
         return []
     return [
-        "Golds are trained for as long as the recipe says. A method that honestly retrains for longer or shorter may "
-        "read far from Gold in user and item requests, above all with graph backbones; a FAIL says there "
+        "Golds are trained for as long as the recipe says. This audit has no decoys (test pairs of retained users or "
+        "items, asked of fresh accounts) that would show what another length of training moves. A method that honestly "
+        "retrains for longer or shorter may read far from Gold, above all with graph backbones; a FAIL may say "
         "that it trains otherwise than the Golds did, not that it remembers. Train Golds as the method trains."
     ]
 
@@ -203,14 +204,19 @@ def _entry(
 ) -> dict[str, Any]:
     builds = [s.build for s in systems]
     shop = Workshop(outcome.plan.data, outcome.plan.request, Store(Path()), outcome.plan.settings.device)
-    given = outcome.plan.sources.get(builds[0].source) if isinstance(builds[0], Given) else None
     evidence = observed.evidence.take([observed.evidence.systems.index(s) for s in systems])
     return {
         "name": name, "role": role, "method": systems[0].method, "seeds": [getattr(b, "seed", 0) for b in builds],
         "procedure": systems[0].procedure, "digests": [shop.address(b) for b in builds],
         "utility": _utility(systems, observed, outcome), "cost": cost_entry(systems, observed.costs),
-        "source": given.text if given else "", "exposure": exposures(evidence, outcome.plan.data.n_items),
+        "source": _source(builds, outcome.plan), "exposure": exposures(evidence, outcome.plan.data.n_items),
     }  # fmt: skip
+
+
+def _source(builds: Sequence[Build], plan: Plan) -> str:
+    """Where the first of some systems made elsewhere came from, and how many more did."""
+    texts = [plan.sources[b.source].text for b in builds if isinstance(b, Given) and b.source in plan.sources]
+    return "" if not texts else texts[0] if len(texts) == 1 else f"{texts[0]} and {len(texts) - 1} more"
 
 
 def _systems(outcome: Outcome) -> list[SystemEntry]:
