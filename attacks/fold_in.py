@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from auditkit.attacks.halves import halved_histories
+from auditkit.attacks.halves import decoy_histories, halved_histories
 from auditkit.contracts import Access, Backbone, Needs, Probe, Recommender
 from auditkit.data.dataset import Floats, Ints
 from auditkit.deletion import Regime
@@ -33,14 +33,27 @@ class FoldIn(Probe):
     Item requests also answer `row`: the fresh item's score within each asked user's row, the requested items' own
     columns left out. How far a fresh item stands above trained ones depends on how long those were trained, so honest
     deletions read far from Gold on it (the calibration benchmark shows by how much); no attack uses it.
+
+    Beside them stand decoys (`auditkit.decoys`): fresh accounts that are told half of a retained user's items (of a
+    retained item's users) and asked for its test pairs, on which nobody was trained. They carry no weight in a score.
     """
 
     name: ClassVar[str] = "fold-in"
     access: ClassVar[Access] = Access.NEW_USERS | Access.NEW_ITEMS | Access.SCORES
 
     def points(self, case: Case, *, rng: np.random.Generator) -> pd.DataFrame:
-        """Pairs of the forget units that have at least 4, half of each unit's marked as told."""
-        return halved_histories(case, rng)
+        """Pairs of the forget units that have at least 4, half of each unit's marked as told; then decoys.
+
+        Columns beside unit, user, item and told: `decoy`, asked of an account to compare with; `length`, of the told
+        history; `degree`, retained training pairs of the item (user) that is asked for.
+        """
+        forgotten, compared = halved_histories(case, rng), decoy_histories(case, rng)
+        found = pd.concat([forgotten.assign(decoy=False), compared.assign(decoy=~compared["told"])], ignore_index=True)
+        kept, by_user = case.retain.train, case.request.regime == "user"
+        asked, ids = (found["item"], kept.items) if by_user else (found["user"], kept.users)
+        degrees = np.bincount(ids, minlength=case.data.n_items if by_user else case.data.n_users)
+        lengths = found.groupby(case.request.regime)["told"].transform("sum")
+        return found.assign(length=lengths, degree=degrees[asked.to_numpy()])
 
     def read(
         self, model: Recommender, points: pd.DataFrame, case: Case, *, rng: np.random.Generator
@@ -50,9 +63,11 @@ class FoldIn(Probe):
             raise NotApplicableError(f"a {type(model).__name__} takes no new users or items (it has no fold_in)")
         by_user = case.request.regime == "user"
         told = points["told"].to_numpy()
-        units, fresh = np.unique(points["unit"].to_numpy(), return_inverse=True)
         ids = points["item" if by_user else "user"].to_numpy()
-        histories = [ids[told & (fresh == k)] for k in range(len(units))]
+        # In the order of the questions: a backbone's fixed draws for a fresh account may go by its place.
+        fresh, accounts = pd.factorize(points[case.request.regime])
+        order = np.flatnonzero(told)[np.argsort(fresh[told], kind="stable")]
+        histories = np.split(ids[order], np.cumsum(np.bincount(fresh[told], minlength=len(accounts)))[:-1])
         scores = model.fold_in(histories, side=case.request.regime).double()
         asked = np.flatnonzero(~told)
         values = scores[torch.as_tensor(fresh[asked]), torch.as_tensor(ids[asked])].cpu()
@@ -92,6 +107,10 @@ class FoldInAttack(LinearAttack):
     def probes(self) -> tuple[Probe, ...]:
         """Fresh users or items."""
         return (FoldIn(),)
+
+    def access_in(self, regime: Regime) -> Access:
+        """Scores, and fresh accounts of the one side that the request names."""
+        return Access.SCORES | {"user": Access.NEW_USERS, "item": Access.NEW_ITEMS}.get(regime, self.access)
 
     @property
     def read_signal(self) -> str:

@@ -7,11 +7,12 @@ from functools import reduce
 from operator import or_
 
 from auditkit.contracts import Access, Attack
+from auditkit.deletion import Regime
 from auditkit.plugins import attacks
 
 # The attacks that alone can PASS a system, by preference: the first whose access is granted is the primary one. Rows of
 # erased users or items read clean where fold-in still finds them, so nothing that reads rows is among theirs.
-PRIMARIES: Mapping[str, tuple[str, ...]] = {
+PRIMARIES: Mapping[Regime, tuple[str, ...]] = {
     "interaction": ("lira-linear", "listed"),
     "user": ("fold-in", "fold-in-lists"),
     "item": ("fold-in",),
@@ -21,13 +22,13 @@ PRIMARIES: Mapping[str, tuple[str, ...]] = {
 DEFAULT, ALL = "default", "all"
 
 
-def primary_of(regime: str, access: Access) -> str:
+def primary_of(regime: Regime, access: Access) -> str:
     """The primary attack of a regime for an auditor with this access.
 
     Where no candidate's access is granted it is the first: the audit then says what it lacks, and nothing can PASS.
     """
     candidates = PRIMARIES[regime]
-    granted = [name for name in candidates if not attacks()[name].variants()[0].access & ~access]
+    granted = [name for name in candidates if not attacks()[name].variants()[0].access_in(regime) & ~access]
     return (granted or list(candidates))[0]
 
 

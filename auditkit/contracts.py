@@ -293,6 +293,10 @@ class Attack(ABC):
             needed |= probe.access
         return needed
 
+    def access_in(self, regime: Regime) -> Access:
+        """What it needs in a request of this kind. Default: `access`; a probe that asks one side alone needs less."""
+        return self.access
+
     @abstractmethod
     def score(self, targets: Targets, background: Evidence) -> Scores:
         """Score every target alike. No target is in `background`; targets come without roles."""

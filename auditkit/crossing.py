@@ -8,6 +8,7 @@ import numpy as np
 
 from auditkit.contracts import Access, Attack, Scores
 from auditkit.data.dataset import Bools, Floats, Ints
+from auditkit.deletion import Regime
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence, Targets
 from auditkit.record import Role
@@ -17,13 +18,13 @@ from auditkit.statistics.dose import DoseLine, LinearScale, fit_line
 _SUPPORT: tuple[Role, ...] = ("reference", "unlearned reference")
 
 
-def check_needs(attack: Attack, evidence: Evidence, allowed: Access) -> None:
+def check_needs(attack: Attack, evidence: Evidence, allowed: Access, regime: Regime) -> None:
     """Refuse an attack whose minimum background or access is not there.
 
     Raises:
         NotApplicableError: with what is missing and how much there is.
     """
-    beyond = attack.access & ~allowed
+    beyond = attack.access_in(regime) & ~allowed
     if beyond:
         raise NotApplicableError(f"it needs access to {beyond.name}, which this audit was not given")
     if attack.needs.before and not len(evidence.rows("original")):

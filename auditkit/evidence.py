@@ -255,6 +255,9 @@ def fix_points(probes: Iterable[Probe], case: Case, *, seed: int) -> dict[Probe,
 
 
 def _ask(probe: Probe, model: Recommender, points: pd.DataFrame, case: Case, seed: int) -> dict[str, Floats] | None:
+    # Lists that were cut shorter than it asks for would read like lists that do not show the rest.
+    if getattr(probe, "k", 0) > getattr(model, "list_length", np.inf):
+        return None
     try:
         return probe.read(model, points, case, rng=_stream(probe, seed, 1))
     except NotApplicableError:

@@ -10,7 +10,7 @@ import numpy as np
 from auditkit.contracts import Attack, Scores
 from auditkit.crossing import score_targets
 from auditkit.data.dataset import Bools, Floats
-from auditkit.decoys import confirmed
+from auditkit.decoys import confirmed, left_standing
 from auditkit.digests import canonical
 from auditkit.divergences import gold_bands
 from auditkit.errors import NotApplicableError
@@ -73,7 +73,9 @@ class Judged:
     def p_values(self, margin: float) -> dict[str, float]:
         """p-values of not being beyond the margin, by statistic; also without what decoys share, if there are any."""
         free = {} if self.unshared is None else self.unshared._beyond(margin)
-        return confirmed(self._beyond(margin), free, accounts=self.accounts)
+        if self.accounts:
+            return left_standing(self._beyond(margin), free, margin)
+        return confirmed(self._beyond(margin), free)
 
     def _beyond(self, margin: float) -> dict[str, tuple[float, float]]:
         """Reading and p-value of each statistic that applies."""
@@ -240,7 +242,7 @@ def blank_finding(attack: Attack, rules: Rules, *, section: Section, note: str) 
     described = canonical(attack)
     described.pop("name", None)
     return Finding(
-        attack=attack.name, parameters=described, access=[flag.name or "" for flag in attack.access],
+        attack=attack.name, parameters=described, access=[flag.name or "" for flag in attack.access_in(rules.regime)],
         primary=attack.name == rules.primary, counts=attack.counts_in(rules.regime) or attack.name == rules.primary,
         section=section, note=note,
     )  # fmt: skip

@@ -166,7 +166,7 @@ def _observe(
                 found.costs[system.name] = cost
             if system.role not in ("reference", "unlearned reference"):
                 found.usefulness[system.name] = measure_usefulness(model, case, plan.protocol)
-                found.serving[system.name] = inspect_serving(model, case)
+                found.serving[system.name] = inspect_serving(model, case, plan.settings.access)
             yield system, model
 
     found.evidence = observe(stream(), questions, case, seed=plan.settings.seed)

@@ -138,9 +138,10 @@ class Plan:
 
     @property
     def granted_probes(self) -> list[Probe]:
-        """The battery's probes that the auditor has the access for; nothing else is asked of any system."""
-        probes = dict.fromkeys(probe for attack in self.battery for probe in attack.probes)
-        return [probe for probe in probes if not probe.access & ~self.settings.access]
+        """The probes of those attacks that the auditor has the access for; nothing else is asked of any system."""
+        regime, access = self.request.regime, self.settings.access
+        granted = [attack for attack in self.battery if not attack.access_in(regime) & ~access]
+        return list(dict.fromkeys(probe for attack in granted for probe in attack.probes))
 
     @property
     def trained(self) -> Recipe:

@@ -104,7 +104,7 @@ def release_findings(
 
 def _finding(attack: Attack, evidence: Evidence, background: Evidence, rules: Rules) -> Finding:
     try:
-        check_needs(attack, background, rules.allowed)
+        check_needs(attack, background, rules.allowed, rules.regime)
         if any(probe not in evidence.readings for probe in attack.probes):
             raise NotApplicableError("the system cannot be asked its probe")
         mine = _read(attack, evidence, background, 1 - 2 * rules.alpha)

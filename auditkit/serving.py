@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from auditkit.contracts import Backbone, Recommender
+from auditkit.contracts import Access, Backbone, Recommender
 from auditkit.evidence import Case
 from auditkit.record import Finding
 
@@ -31,9 +31,14 @@ class Serving:
     withdrawn: bool = False
 
 
-def inspect_serving(model: Recommender, case: Case) -> Serving:
-    """Look for forgotten pairs in the data that backbones are served over, beneath a mask and in every shard too."""
+def inspect_serving(model: Recommender, case: Case, allowed: Access) -> Serving:
+    """Look for forgotten pairs in the data that backbones are served over, beneath a mask and in every shard too.
+
+    Without access to weights it is not known what a system is served over.
+    """
     beneath = (model,) if isinstance(model, Backbone) else getattr(model, "backbones", ())
+    if Access.WEIGHTS not in allowed:
+        beneath = ()
     forget, request = case.request.forget_set(case.data), case.request
     if not beneath or not all(isinstance(part, Backbone) for part in beneath):
         return Serving(False, False, 0, len(forget))

@@ -168,7 +168,7 @@ def calibrate(attack: Attack, background: Evidence, rules: Rules) -> Yardstick:
     Raises:
         NotApplicableError: the attack's needs are not met, or no unit was answered by every Gold and original.
     """
-    check_needs(attack, background, rules.allowed)
+    check_needs(attack, background, rules.allowed, rules.regime)
     plain = _calibrated(attack, background, rules)
     decoys = Decoys.of(background, attack.probes)
     if decoys is None:

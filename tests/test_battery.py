@@ -7,13 +7,14 @@ from auditkit.attacks.lira import Lira
 from auditkit.attacks.listed import Listed
 from auditkit.battery import PRIMARIES, battery_problems, choose_battery, in_order, longest_list, primary_of
 from auditkit.contracts import Access
+from auditkit.deletion import Regime
 from auditkit.plugins import attacks
 
 _EVERYTHING = Access.LISTS | Access.SCORES | Access.NEW_USERS | Access.NEW_ITEMS | Access.WEIGHTS
 
 
 @pytest.mark.parametrize("regime", PRIMARIES)
-def test_the_first_whose_access_is_granted_is_the_primary(regime: str) -> None:
+def test_the_first_whose_access_is_granted_is_the_primary(regime: Regime) -> None:
     first = PRIMARIES[regime][0]
     assert primary_of(regime, _EVERYTHING) == first
     for name in PRIMARIES[regime]:
@@ -25,7 +26,7 @@ def test_the_first_whose_access_is_granted_is_the_primary(regime: str) -> None:
 
 
 @pytest.mark.parametrize("regime", PRIMARIES)
-def test_without_access_to_any_the_first_is_named_so_that_the_audit_says_what_it_lacks(regime: str) -> None:
+def test_without_access_to_any_the_first_is_named_so_that_the_audit_says_what_it_lacks(regime: Regime) -> None:
     assert primary_of(regime, Access(0)) == PRIMARIES[regime][0]
 
 

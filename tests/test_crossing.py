@@ -186,23 +186,23 @@ def test_no_ladder_without_references_or_with_golds_in_the_background(evidence: 
 )
 def test_unmet_needs_are_said(world: World, attack: Linear, said: str) -> None:
     with pytest.raises(NotApplicableError, match=said):
-        check_needs(attack, world.background(), ALL)
+        check_needs(attack, world.background(), ALL, "interaction")
 
 
 def test_met_needs_are_not_refused(evidence: Evidence) -> None:
     for attack in (Linear(), Raw(), GoldSpy()):
-        check_needs(attack, evidence, ALL)
+        check_needs(attack, evidence, ALL, "interaction")
 
 
 def test_access_that_was_not_given_is_named(evidence: Evidence) -> None:
     with pytest.raises(NotApplicableError, match="access to SCORES"):
-        check_needs(Linear(), evidence, Access.LISTS)
+        check_needs(Linear(), evidence, Access.LISTS, "interaction")
 
 
 def test_a_probe_that_nobody_answered_is_named(evidence: Evidence) -> None:
     mute = Evidence(evidence.systems, evidence.units, evidence.seen, evidence.held, {})
     with pytest.raises(NotApplicableError, match="did not answer it: signal"):
-        check_needs(Linear(), mute, ALL)
+        check_needs(Linear(), mute, ALL, "interaction")
 
 
 class Before(Spy):
@@ -241,15 +241,15 @@ def test_what_was_before_is_the_first_original_for_every_target(evidence: Eviden
 def test_without_an_original_there_is_nothing_before(evidence: Evidence) -> None:
     golds = evidence.take(evidence.rows("gold", "reference"))
     with pytest.raises(NotApplicableError, match="no original"):
-        check_needs(Before(), golds, ALL)
-    check_needs(Before(), evidence, ALL)
+        check_needs(Before(), golds, ALL, "interaction")
+    check_needs(Before(), evidence, ALL, "interaction")
 
 
 def test_unlearned_references_are_background_and_never_targets(evidence: Evidence) -> None:
     with pytest.raises(NotApplicableError, match=r"needs 3 unlearned references .* this audit has 0"):
-        check_needs(Own(), evidence, ALL)
+        check_needs(Own(), evidence, ALL, "interaction")
     wider = with_unlearned_references(evidence, 3)
-    check_needs(Own(), wider, ALL)
+    check_needs(Own(), wider, ALL, "interaction")
     spy = Own()
     scores = cross_score(spy, wider)
     (call,) = spy.calls

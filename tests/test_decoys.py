@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from auditkit.builds import System
 from auditkit.data.dataset import Bools, Floats
-from auditkit.decoys import MIN_DECOYS, Decoys, confirmed
+from auditkit.decoys import MIN_DECOYS, MOST_SEEDS, Decoys, confirmed, left_standing
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence, Reading
 from auditkit.findings import finding, read_system
@@ -239,6 +239,98 @@ def test_both_readings_must_lie_beyond_unless_they_lie_far_apart() -> None:
     plain = {"level": (0.3, 0.01), "pattern": (1.2, 0.02), "spread": (0.4, 0.03), "extra": (0.2, 0.04)}
     free = {"level": (0.05, 0.9), "pattern": (0.1, 0.8), "spread": (0.5, 0.001)}
     assert confirmed(plain, free) == {"level": 0.9, "pattern": 0.02, "spread": 0.03, "extra": 0.04}
+
+
+# --- fresh accounts -----------------------------------------------------------------------------------------------
+
+
+def accounts(world: Decoyed, evidence: Evidence) -> Evidence:
+    """The same answers, the decoys asked of fresh accounts: units that every system holds."""
+    units, (probe, reading) = evidence.units, next(iter(evidence.readings.items()))
+    decoy = np.arange(world.everyone) >= world.n_units
+    told, popular = units["activity"].to_numpy(), units["popularity"].to_numpy()
+    points = reading.points.assign(decoy=decoy, length=told, degree=popular)
+    return replace(
+        evidence, units=units.assign(group=np.where(decoy, "retain", "forget")), held=evidence.held | decoy,
+        readings={probe: replace(reading, points=points)},
+    )  # fmt: skip
+
+
+def of_accounts(world: Decoyed, answers: Floats) -> Evidence:
+    return accounts(world, world.audited(answers))
+
+
+@pytest.fixture(scope="module")
+def fresh(world: Decoyed, background: Evidence) -> Yardstick:
+    return calibrate(Linear(), accounts(world, background), rules())
+
+
+def test_what_follows_from_a_fresh_account_is_taken_out_exactly(world: Decoyed, fresh: Yardstick) -> None:
+    assert fresh.decoys is not None
+    assert fresh.decoys.accounts
+    gold = fresh.decoys.signals[Signal()]["z"].gold
+    points = fresh.background.readings[Signal()].points
+    shift = np.zeros(world.everyone)
+    for column, size in (("length", 0.3), ("degree", -0.2)):
+        x = np.log1p(points[column].to_numpy(np.float64))
+        shift += size * np.clip(x, x[UNITS:].min(), x[UNITS:].max())
+    assert np.abs(shift).max() > 0.2
+    assert_allclose(values(fresh.decoys.free(of_accounts(world, gold + shift)))[0], gold + shift - shift, atol=1e-8)
+
+
+def test_a_variant_is_excused_however_far_it_reads(world: Decoyed, fresh: Yardstick) -> None:
+    """The original is weak here, as fold-in is on LightGCN: decoys that move by a seed read above a dose."""
+    weak = Decoyed(strength=0.6, references=32)
+    yardstick = calibrate(Linear(), accounts(weak, weak.background()), rules())
+    moved = weak.gold() + drift(weak, 1.5)
+    found, judged = finding(yardstick, of_accounts(weak, moved))
+    assert judged.unshared is not None
+    assert judged.level.value - judged.unshared.level.value > 0.5
+    assert found.section == "inconclusive"
+    assert finding(yardstick, of_accounts(weak, weak.original() + drift(weak, 1.5)))[0].section == "leak"
+
+
+def test_what_moves_far_beyond_seeds_is_not_excused(world: Decoyed, fresh: Yardstick) -> None:
+    assert fresh.decoys is not None
+    shared = fresh.decoys.signals[Signal()]["z"]
+    noise = np.random.default_rng(9).standard_normal(world.everyone)
+    noise *= np.sqrt(shared.seeds * 9 / 8 / np.mean(noise[UNITS:] ** 2))
+    for seeds, kept in ((0.99 * MOST_SEEDS, True), (1.01 * MOST_SEEDS, False)):
+        freed = values(fresh.decoys.free(of_accounts(world, shared.gold + seeds * noise)))
+        assert np.isfinite(freed).all() == kept
+        assert (read_system(fresh, of_accounts(world, shared.gold + seeds * noise)).unshared is not None) == kept
+    broken = world.gold() + drift(world, 9.0)
+    assert finding(fresh, of_accounts(world, broken))[0].section == "leak"
+
+
+def test_the_size_of_a_shift_is_measured_in_seeds() -> None:
+    golds = []
+    for seed in range(20):
+        world = Decoyed(golds=4, references=0, seed=seed)
+        shared = fitted(accounts(world, world.background())).signals[Signal()]["z"]
+        golds.append(shared.seeds)
+    assert np.mean(golds) == pytest.approx(1.0, rel=0.02)
+
+
+def test_an_original_far_from_gold_on_decoys_stays_a_yardstick(world: Decoyed, background: Evidence) -> None:
+    far = accounts(world, background.take(np.arange(len(background.systems))))
+    answers = values(far)
+    answers[far.rows("original"), UNITS:] += 20.0
+    assert calibrate(Linear(), far, rules()).power
+
+
+@pytest.mark.parametrize(
+    ("value", "left", "stands"),
+    [(0.8, 0.41, True), (0.8, 0.39, False), (0.25, 0.19, False), (-0.8, -0.41, True), (-0.8, -0.39, False),
+     (-0.8, 0.5, False), (2.4, 1.01, True), (2.4, 0.99, False), (-2.4, -1.01, False), (0.3, 0.9, True)],
+)  # fmt: skip
+def test_a_reading_stands_by_what_decoys_do_not_share(value: float, left: float, stands: bool) -> None:
+    assert left_standing({"level": (value, 0.01)}, {"level": (left, 0.7)}, 0.2) == {"level": 0.01 if stands else 1.0}
+
+
+def test_what_has_no_reading_without_decoys_stands() -> None:
+    plain = {"level": (0.3, 0.01), "spread": (0.1, 0.8)}
+    assert left_standing(plain, {}, 0.2) == {"level": 0.01, "spread": 0.8}
 
 
 def test_a_probe_that_is_not_there_is_refused_before_decoys_are_sought(background: Evidence) -> None:

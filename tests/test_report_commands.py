@@ -71,7 +71,7 @@ def test_every_problem_is_said_with_path_and_reason(tmp_path: Path) -> None:
     assert "7 problem(s)" in said.stderr
 
 
-@pytest.mark.parametrize(("version", "code"), [("1.0", 0), ("1.3", 0), ("1.5", 2), ("2.0", 2), ("new", 2)])
+@pytest.mark.parametrize(("version", "code"), [("1.0", 0), ("1.3", 0), ("1.5", 0), ("1.6", 2), ("2.0", 2), ("new", 2)])
 def test_versions_that_are_not_known_are_a_problem(tmp_path: Path, version: str, code: int) -> None:
     said = run("report", "validate", put(tmp_path, json.loads(record(schema_version=version).to_json())))
     assert said.exit_code == code

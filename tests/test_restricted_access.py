@@ -66,3 +66,20 @@ def test_what_other_trainings_read_like_is_a_limit_where_no_decoys_excuse_it(sto
     users, pairs = (audited(store, r, Access.SCORES).limits for r in ("user", "interaction"))
     assert any("Train Golds as the method trains" in limit for limit in users)
     assert not any("Train Golds as the method trains" in limit for limit in pairs)
+    everything = Access.SCORES | Access.NEW_USERS | Access.NEW_ITEMS
+    asked = audited(store, "user", everything).limits
+    assert not any("Train Golds as the method trains" in limit for limit in asked)
+
+
+@pytest.mark.parametrize(("regime", "side"), [("user", Access.NEW_USERS), ("item", Access.NEW_ITEMS)])
+def test_fresh_accounts_of_one_side_are_enough_for_requests_of_that_side(
+    store: Path, regime: Regime, side: Access
+) -> None:
+    record = audited(store, regime, Access.SCORES | side)
+    primary = next(f for f in record.systems[0].findings if f.primary)
+    assert primary.attack == "fold-in"
+    assert primary.residual_dose.value is not None, primary.note
+    assert set(primary.access) == {"SCORES", side.name}
+    other = next(s for s in (Access.NEW_USERS, Access.NEW_ITEMS) if s != side)
+    refused = next(f for f in audited(store, regime, Access.SCORES | other).systems[0].findings if f.primary)
+    assert refused.note == f"it needs access to {side.name}, which this audit was not given"

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from auditkit.contracts import Backbone, Recipe
+from auditkit.contracts import Access, Backbone, Recipe
 from auditkit.deletion import Regime
+from auditkit.plan import ALL_ACCESS
 from auditkit.serving import Serving, inspect_serving, served_finding
 from auditkit.testing.examples import REGIMES, OffersNothing, small_case, small_data
 from auditkit.unlearners.controls import Masked
@@ -20,7 +21,7 @@ def model(backbone: str, regime: Regime, *, forgotten: bool) -> Backbone:
 def test_forgotten_pairs_in_serving_data_are_counted(regime: Regime, backbone: str, used: bool) -> None:
     case = small_case(regime)
     total = len(small_data().train) - len(case.retain.train)
-    kept, gone = (inspect_serving(model(backbone, regime, forgotten=f), case) for f in (False, True))
+    kept, gone = (inspect_serving(model(backbone, regime, forgotten=f), case, ALL_ACCESS) for f in (False, True))
     assert kept == Serving(True, used, total, total)
     assert gone == Serving(True, used, 0, total)
 
@@ -28,13 +29,13 @@ def test_forgotten_pairs_in_serving_data_are_counted(regime: Regime, backbone: s
 def test_a_mask_is_looked_beneath() -> None:
     case = small_case("user")
     hidden = np.stack([case.request.users, case.request.items], axis=1)
-    seen = inspect_serving(Masked(model("lightgcn", "user", forgotten=False), hidden), case)
+    seen = inspect_serving(Masked(model("lightgcn", "user", forgotten=False), hidden), case, ALL_ACCESS)
     assert seen.known
     assert seen.left == seen.total > 0
 
 
 def test_a_stranger_cannot_be_inspected() -> None:
-    seen = inspect_serving(OffersNothing(60, 40), small_case("user"))
+    seen = inspect_serving(OffersNothing(60, 40), small_case("user"), ALL_ACCESS)
     assert not seen.known
     found = served_finding([seen])
     assert found.section == "not_applicable"
@@ -61,3 +62,10 @@ def test_the_worst_run_counts() -> None:
     runs = [Serving(True, True, 0, 9), Serving(True, True, 2, 9)]
     assert served_finding(runs).section == "leak"
     assert served_finding([*runs, Serving(False, False, 0, 9)]).section == "not_applicable"
+
+
+def test_without_access_to_weights_nothing_is_known_of_what_is_served() -> None:
+    case = small_case("interaction")
+    seen = inspect_serving(model("lightgcn", "interaction", forgotten=False), case, ALL_ACCESS & ~Access.WEIGHTS)
+    assert not seen.known
+    assert served_finding([seen]).section == "not_applicable"

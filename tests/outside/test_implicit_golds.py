@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from auditkit.config import parse
 from auditkit.data.dataset import Dataset, Interactions
@@ -65,7 +66,8 @@ def fitted(folder: Path) -> Any:
     """The library's model with the exported tables, biases where the library keeps them."""
     made = arrays(folder)
     if "item_bias" not in made:
-        model = implicit.als.AlternatingLeastSquares(use_gpu=False, num_threads=1)
+        with threadpool_limits(1, "blas"):  # it warns of more
+            model = implicit.als.AlternatingLeastSquares(use_gpu=False, num_threads=1)
         model.user_factors, model.item_factors = made["users"], made["items"]
         return model
     model = implicit.bpr.BayesianPersonalizedRanking(use_gpu=False, num_threads=1)
