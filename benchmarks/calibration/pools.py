@@ -33,7 +33,7 @@ class Pool:
 
     Attributes:
         world: what they are systems of.
-        case: its data and request; units are the request's and, on interactions, decoys.
+        case: its data and request; units are the request's and, on interactions, decoys, else one that is retained.
         evidence: of all systems.
     """
 
@@ -54,15 +54,17 @@ class Pool:
 def _case(world: World, root: str | None) -> Case:
     data = world.data(root)
     full = make_case(data, world.request(data), seed=0)
-    # Of the units to compare with, only decoys enter a verdict.
-    kept = full.units[full.units["group"] != "retain"].reset_index(drop=True)
-    return Case(data, full.request, kept)
+    # Of the units to compare with, only decoys enter a verdict; those of fold-in hang on one retained unit.
+    kept = np.array(full.units["group"] != "retain")
+    if world.regime != "interaction":
+        kept[np.flatnonzero(~kept)[:1]] = True
+    return Case(data, full.request, full.units[kept].reset_index(drop=True))
 
 
 def _address(builds: list[str], world: World) -> str:
     """Name of the file with the answers of these builds; what is kept of them is part of it."""
-    decoys = ("decoys",) if world.regime == "interaction" else ()
-    return digest_of(builds, _KEPT, *decoys)[:24]
+    decoys = "decoys" if world.regime == "interaction" else "decoys on fresh accounts"
+    return digest_of(builds, _KEPT, decoys)[:24]
 
 
 def _probes(world: World) -> list[Probe]:

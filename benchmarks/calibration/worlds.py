@@ -113,7 +113,7 @@ WORLDS: tuple[World, ...] = (
     World("tiktok bpr-mf interaction", "tiktok", "interaction", share=0.05, **_SMALL),
     *_three("tiktok bpr-mf", "tiktok", 0.02, **_SMALL)[1:],
     World("ml-100k ease interaction", "ml-100k", "interaction", backbone="ease", share=0.05, **_EASE),
-    World("ml-100k lightgcn interaction", "ml-100k", "interaction", backbone="lightgcn", share=0.05, **_LIGHTGCN),
+    *_three("ml-100k lightgcn", "ml-100k", backbone="lightgcn", **_LIGHTGCN),
 )
 
 
