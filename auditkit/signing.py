@@ -7,15 +7,16 @@ is needed. cryptography, which it builds on, reads keys in PEM.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from auditkit.errors import ConfigurationError, DataError
+from auditkit.extras import needed
 
 if TYPE_CHECKING:
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner, SSlibKey
+
+_NEEDS = "keys and signatures need securesystemslib with cryptography"
 
 
 class CertificateError(DataError):
@@ -25,17 +26,6 @@ class CertificateError(DataError):
         self.part = part
         self.why = why
         super().__init__(f"{part}: {why}")
-
-
-@contextmanager
-def _extra() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigurationError(
-            f"keys and signatures need securesystemslib with cryptography ({error}); "
-            "install the extra: pip install 'auditkit[sign]'"
-        ) from error
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -52,7 +42,7 @@ def canonical_bytes(value: Any) -> bytes:
 
 def new_key_pair() -> tuple[bytes, bytes]:
     """A new ed25519 key pair: private (PKCS #8) and public (SubjectPublicKeyInfo), both PEM and not encrypted."""
-    with _extra():
+    with needed("sign", _NEEDS):
         from cryptography.hazmat.primitives import serialization
         from securesystemslib.signer import CryptoSigner
     private = CryptoSigner.generate_ed25519().private_bytes
@@ -67,7 +57,7 @@ def signer_of(private: bytes) -> CryptoSigner:
     Raises:
         ConfigurationError: it is no private ed25519 key, or it is encrypted.
     """
-    with _extra():
+    with needed("sign", _NEEDS):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -89,7 +79,7 @@ def public_key_of(public: bytes) -> SSlibKey:
     Raises:
         ConfigurationError: it is no public ed25519 key.
     """
-    with _extra():
+    with needed("sign", _NEEDS):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -107,7 +97,7 @@ def public_key_of(public: bytes) -> SSlibKey:
 
 def signed_envelope(payload: bytes, payload_type: str, signer: CryptoSigner) -> bytes:
     """A payload in a signed envelope, one line of canonical JSON."""
-    with _extra():
+    with needed("sign", _NEEDS):
         from securesystemslib.dsse import Envelope
     envelope = Envelope(payload, payload_type, {})
     envelope.sign(signer)
@@ -135,7 +125,7 @@ def open_envelope(content: bytes, key: SSlibKey) -> tuple[bytes, str]:
 
 
 def _envelope(content: bytes) -> Envelope:
-    with _extra():
+    with needed("sign", _NEEDS):
         from securesystemslib.dsse import Envelope
     try:
         found = json.loads(content)
@@ -165,7 +155,7 @@ def _is_envelope(found: Any) -> bool:
 
 
 def _check_signature(envelope: Envelope, key: SSlibKey) -> None:
-    with _extra():
+    with needed("sign", _NEEDS):
         from securesystemslib.exceptions import VerificationError
     try:
         envelope.verify([key], 1)

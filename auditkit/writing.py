@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from auditkit.errors import StoreError
+from auditkit.errors import ConfigurationError, StoreError
 from auditkit.record import Record, UnitsFile
 
 UNITS = "units.parquet"
@@ -36,6 +37,32 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             Path(scratch).unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}; choose another folder with --out") from error
+
+
+def new_folder(out: Path, write: Callable[[Path], object]) -> None:
+    """Write a folder beside its place, then move it there, whole or not at all.
+
+    Args:
+        out: nothing, or an empty folder.
+        write: is given the folder to write into.
+
+    Raises:
+        ConfigurationError: there is something already.
+        StoreError: it cannot be written.
+    """
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise ConfigurationError(f"{out} exists already; choose another --out or remove it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
+            write(scratch)
+            scratch.chmod(0o755)
+            os.replace(scratch, out)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {out}: {error.strerror or error}; choose another folder with --out") from error
 
 
 def write_outputs(record: Record, units: pd.DataFrame, out: Path) -> Record:

@@ -10,14 +10,14 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditkit.errors import ConfigurationError, DataError
+from auditkit.extras import needed
 from auditkit.outside.http_manners import Manners
 from auditkit.outside.json_answers import AnswerError, read_json
 
@@ -69,16 +69,6 @@ class _Bearer:
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
-
-
-@contextmanager
-def _extra() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ConfigurationError(
-            f"endpoints need requests ({error}); install the extra: pip install 'auditkit[http]'"
-        ) from error
 
 
 def _file(name: str | None, folder: Path, option: str, *, exists: bool) -> Path | None:
@@ -232,7 +222,7 @@ class HttpSession:
 
 
 def _client(bearer: _Bearer | None, ca_file: Path | None) -> requests.Session:
-    with _extra():
+    with needed("http", "endpoints need requests"):
         import requests
     made = requests.Session()
     # No proxy, netrc or certificate setting of the environment: only what the configuration says.

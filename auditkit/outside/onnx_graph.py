@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from auditkit.errors import ConfigurationError
+from auditkit.extras import needed
 
 # The empty name is the standard one.
 _DOMAINS = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}
@@ -24,13 +24,8 @@ def library(name: str) -> Any:
     Raises:
         ConfigurationError: it is not installed.
     """
-    try:
+    with needed("onnx", f"an ONNX graph needs the package {name}, which cannot be imported"):
         return import_module(name)
-    except ImportError as error:
-        raise ConfigurationError(
-            f"an ONNX graph needs the package {name}, which cannot be imported ({error}); "
-            "install it with: pip install 'auditkit[onnx]'"
-        ) from error
 
 
 def graph_problems(content: bytes) -> list[str]:

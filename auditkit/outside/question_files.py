@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any, Literal, NoReturn
 import pandas as pd
 
 from auditkit.architecture import Side
-from auditkit.errors import DataError, StoreError
+from auditkit.errors import DataError
 from auditkit.outside.columns import MAX_BYTES, Limits, batches, open_columns, parts, read_ids, texts
 from auditkit.outside.question_words import readme
 
@@ -79,25 +76,6 @@ class Questions:
 def history_id(side: Side, told: Sequence[str]) -> str:
     """What a history is called: the first 128 bits of a SHA-256 of its content, 32 hexadecimal digits."""
     return hashlib.sha256(json.dumps([side, list(told)]).encode()).hexdigest()[:32]
-
-
-def replace_folder(out: Path, write: Callable[[Path], object]) -> None:
-    """Write a folder beside its place, then move it there; what is there must be an empty folder, or nothing.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        try:
-            write(scratch)
-            scratch.chmod(0o755)
-            os.replace(scratch, out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {out}: {error.strerror or error}; choose another folder with --out") from error
 
 
 def put(questions: Questions, folder: Path) -> None:

@@ -21,10 +21,11 @@ from auditkit.contracts import Access, Probe
 from auditkit.data.dataset import Ints
 from auditkit.errors import ConfigurationError, NotApplicableError
 from auditkit.evidence import Case, fix_points, make_case, observe
-from auditkit.outside.question_files import Questions, history_id, put, replace_folder
+from auditkit.outside.question_files import Questions, history_id, put
 from auditkit.outside.source import Ids
 from auditkit.requests import Names
 from auditkit.usefulness import KS, measure_usefulness
+from auditkit.writing import new_folder
 
 if TYPE_CHECKING:
     from auditkit.plan import Plan
@@ -159,8 +160,6 @@ def write_questions(plan: Plan, names: Names, out: Path, key: bytes | None = Non
         ConfigurationError: the folder holds something, or the audit cannot be asked by files.
         StoreError: the folder cannot be written.
     """
-    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
-        raise ConfigurationError(f"{out} exists already; choose another --out or remove it")
     own = Ids(plan.data.n_users, plan.data.n_items, names)
     named = own if key is None else under_key(own, key)
     found = find_questions(plan, named, pseudonyms=key is not None)
@@ -171,7 +170,7 @@ def write_questions(plan: Plan, names: Names, out: Path, key: bytes | None = Non
             _pseudonym_table(own, named).to_parquet(folder / PSEUDONYMS, index=False)
             (folder / PSEUDONYMS).chmod(0o600)
 
-    replace_folder(out, write)
+    new_folder(out, write)
     return found
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +12,9 @@ import pandas as pd
 
 from auditkit.builds import System
 from auditkit.data.dataset import Bools, Dataset, Interactions
-from auditkit.errors import ConfigurationError, StoreError
 from auditkit.outside.source import Ids
 from auditkit.plan import MARGINS, SIZES, Plan, background_systems, seed_of
+from auditkit.writing import new_folder
 
 PAIRS, SYSTEMS, WITHDRAWN, README = "training-sets.parquet", "systems.csv", "withdrawn.parquet", "README.txt"
 USERS, ITEMS = "users.parquet", "items.parquet"
@@ -123,19 +120,7 @@ def write(sets: TrainingSets, out: Path) -> None:
         ConfigurationError: it is there already and holds something.
         StoreError: it cannot be written.
     """
-    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
-        raise ConfigurationError(f"{out} exists already; choose another --out or remove it")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        try:
-            _write_files(sets, scratch)
-            scratch.chmod(0o755)
-            os.replace(scratch, out)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {out}: {error.strerror}; choose another folder with --out") from error
+    new_folder(out, lambda folder: _write_files(sets, folder))
 
 
 def _write_files(sets: TrainingSets, folder: Path) -> None:
