@@ -71,8 +71,8 @@ class Kept:
         settings: seed and tuned share; the rest is as it is by default.
         background: of originals, Golds, references and controls.
         methods: under test.
-        imitation: how the yardstick compares with the owner's original; as the audit found it, for that system is not
-            kept. None where there was no such check.
+        yardstick: the check of the yardstick itself (whether it imitates the owner's original, or that there is none),
+            as the audit found it, for that original is not kept. None where there was no such check.
     """
 
     battery: tuple[Attack, ...]
@@ -80,7 +80,7 @@ class Kept:
     settings: Settings
     background: Evidence
     methods: tuple[KeptMethod, ...]
-    imitation: Control | None = None
+    yardstick: Control | None = None
 
     @property
     def parts(self) -> dict[str, Evidence]:
@@ -134,7 +134,7 @@ def _compact(values: Floats) -> np.ndarray[Any, Any]:
 def _about(kept: Kept, probes: Sequence[Probe]) -> dict[str, Any]:
     return {
         "version": VERSION, "rules": {**asdict(kept.rules), "allowed": canonical(kept.rules.allowed)},
-        "imitation": None if kept.imitation is None else kept.imitation.model_dump(mode="json"),
+        "yardstick": None if kept.yardstick is None else kept.yardstick.model_dump(mode="json"),
         "seed": kept.settings.seed, "tune": kept.settings.tune, "battery": [canonical(a) for a in kept.battery],
         "probes": [canonical(probe) for probe in probes],
         "systems": {name: [[s.name, s.role, s.method] for s in part.systems] for name, part in kept.parts.items()},
@@ -213,9 +213,9 @@ def _kept(about: Mapping[str, Any], arrays: Arrays, battery: tuple[Attack, ...])
         for place, told in enumerate(about["methods"])
     )  # fmt: skip
     settings = Settings(seed=int(about["seed"]), tune=float(about["tune"]))
-    told = about.get("imitation")
-    imitation = None if told is None else Control.model_validate(told)
-    return Kept(battery, rules, settings, parts["background"], methods, imitation)
+    told = about.get("yardstick")
+    yardstick = None if told is None else Control.model_validate(told)
+    return Kept(battery, rules, settings, parts["background"], methods, yardstick)
 
 
 def _access(text: str) -> Access:

@@ -190,7 +190,9 @@ def _imitated(
     plan: Plan, bench: Bench, background: Observations, case: Case, questions: Mapping[Probe, pd.DataFrame],
     shop: Workshop, progress: Progress,
 ) -> Bench:  # fmt: skip
-    """The bench with the check of a yardstick that was trained here for systems made elsewhere."""
+    """The bench with the check of its yardstick: that it imitates the owner's original, or that there is none."""
+    if plan.yardstick == "none":
+        return checked(bench, NO_YARDSTICK)
     if plan.yardstick != "here" or not plan.given.audited:
         return bench
     systems = their_original(plan)
@@ -202,14 +204,19 @@ def _imitated(
     return checked(bench, check_imitation(theirs, background, bench.primary, case, plan.rules).control)
 
 
-def checked(bench: Bench, imitation: Control | None) -> Bench:
-    """The bench with the outcome of the imitation check among its controls; None is no check."""
-    if imitation is None:
+def checked(bench: Bench, yardstick: Control | None) -> Bench:
+    """The bench with a check of the yardstick itself among its controls; None is no check."""
+    if yardstick is None:
         return bench
-    broken = {} if imitation.ok else {imitation.name: imitation.consequence}
-    return replace(bench, controls=[*bench.controls, imitation], broken=bench.broken | broken)
+    broken = {} if yardstick.ok else {yardstick.name: yardstick.consequence}
+    return replace(bench, controls=[*bench.controls, yardstick], broken=bench.broken | broken)
 
 
+NO_YARDSTICK = Control(
+    name="yardstick", expected="there are systems whose truth is known to compare with", observed="there are none",
+    ok=False, consequence="INCONCLUSIVE: there is no Gold to compare with, so nothing can be said of a dose; give the "
+    "owner's own systems (auditkit plan-golds says which), or a recipe that imitates how theirs were trained",
+)  # fmt: skip
 UNCHECKED = Control(
     name="imitation", expected="the owner's original reads like the originals trained here",
     observed="the owner's original was not given", ok=False,

@@ -52,11 +52,11 @@ def rule(
         settled_by: what would make the margin attainable, from `resolution.settle`; for the words of a doubt.
     """  # fmt: skip
     depth = _depth(primary, rules)
-    invalid = [reason for reason in broken.values() if reason.startswith("INVALID")]
+    invalid = _meaning(broken, "INVALID")
     if invalid:
         return Ruling("INVALID", invalid, depth)
     failing = _failing(findings, primary, rules)
-    unpowered = [reason for reason in broken.values() if reason.startswith("INCONCLUSIVE")]
+    unpowered = _meaning(broken, "INCONCLUSIVE")
     if rules.regime == "modality":
         unpowered.append(UNCALIBRATED)
     if direct or (failing and not unpowered):
@@ -70,6 +70,12 @@ def rule(
         [f"{shown} of {rules.primary} lie within {rules.margin:g} of Gold at one-sided {1 - rules.alpha:.0%}"],
         depth,
     )
+
+
+def _meaning(broken: Mapping[str, str], verdict: Verdict) -> list[str]:
+    """What broken controls say that lead to a verdict, without the verdict's own name before it."""
+    head = f"{verdict}: "
+    return [reason.removeprefix(head) for reason in broken.values() if reason.startswith(head)]
 
 
 def _failing(findings: Sequence[Finding], primary: Judged | None, rules: Rules) -> list[str]:

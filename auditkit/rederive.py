@@ -18,6 +18,7 @@ from auditkit.deciles import deciles
 from auditkit.errors import DataError
 from auditkit.evidence_files import Kept, KeptMethod
 from auditkit.flow import (
+    NO_YARDSTICK,
     UNCHECKED,
     Audited,
     Bench,
@@ -93,8 +94,9 @@ def kept_of(outcome: Outcome) -> Kept:
         )
         for found in outcome.audited
     ]  # fmt: skip
-    imitation = next((c for c in outcome.bench.controls if c.name == UNCHECKED.name), None)
-    return Kept(plan.battery, plan.rules, plan.settings, outcome.background.evidence, tuple(methods), imitation)
+    names = (UNCHECKED.name, NO_YARDSTICK.name)
+    checked_by = next((c for c in outcome.bench.controls if c.name in names), None)
+    return Kept(plan.battery, plan.rules, plan.settings, outcome.background.evidence, tuple(methods), checked_by)
 
 
 def rederive(kept: Kept) -> Rederived:
@@ -104,7 +106,7 @@ def rederive(kept: Kept) -> Rederived:
         DataError: what was kept cannot be judged; says why.
     """
     try:
-        bench = checked(lay_bench(kept, None, kept.background), kept.imitation)
+        bench = checked(lay_bench(kept, None, kept.background), kept.yardstick)
         return Rederived(kept, bench, [_judged(kept, bench, method) for method in kept.methods])
     except Exception as error:  # whatever a stranger's arrays lead to, it is the file that is at fault
         raise DataError(f"the evidence cannot be judged: {type(error).__name__}: {error}") from error

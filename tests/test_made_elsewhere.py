@@ -129,6 +129,9 @@ def test_without_any_gold_nothing_has_a_dose_and_what_ranks_where_is_told(
     assert ours.utility["recall@20"].delta_vs_gold.value is None
     assert record.policy.golds == record.policy.references == 0
     assert any("There is no Gold" in limit for limit in record.limits)
+    assert "ours: INCONCLUSIVE - there is no Gold to compare with" in record.reasons[0]
+    kept = read_evidence(tmp_path / "report" / "evidence.npz")
+    assert differences(record, rederive(kept)) == []
     assert "There is no Gold" in (tmp_path / "report" / "report.html").read_text()
 
 
