@@ -153,7 +153,7 @@ class SystemEntry(_Part):
     name: str
     role: Role
     method: str
-    label: str = Field("", description="published, reconstructed, baseline or control")
+    label: str = Field("", description="published, reconstructed, baseline, control or made elsewhere")
     parameters: dict[str, Any] = {}
     seeds: list[int]
     procedure: str

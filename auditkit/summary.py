@@ -248,7 +248,7 @@ def _audited_entry(found: Audited, outcome: Outcome) -> SystemEntry:
     )
     return SystemEntry(
         **_entry(found.method, "unlearned", found.systems, found.observed, outcome),
-        label=unlearner.label if unlearner else "given", parameters=parameters, verdict=found.ruling.verdict,
+        label=unlearner.label if unlearner else "made elsewhere", parameters=parameters, verdict=found.ruling.verdict,
         reasons=found.ruling.reasons, depth=found.ruling.depth, findings=found.findings,
         speedup_vs_gold=speedup(found, outcome), **shown, **_beneath(found, outcome.bench.primary),
     )  # fmt: skip
