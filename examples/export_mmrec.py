@@ -19,8 +19,8 @@ What to know of MMRec's numbers:
 - Its trainer saves nothing, and in the end the model is that of the last epoch, while the test result that it prints
   is that of the epoch best on the valid pairs. So the export is written whenever an epoch is the best so far, at once:
   some models (MMGCN, GRCN) serve what their last pass left behind, which loading parameters does not bring back.
-- With `filter_out_cod_start_users` it drops test users without a train pair; an audit ranks for them, too, and finds
-  recall and NDCG that are lower by about their share. Without it MMRec itself fails on such users.
+- With `filter_out_cod_start_users` it drops test users without a train pair (without it, it fails on them); an audit
+  ranks for them, too, so that its means are over more users.
 """
 
 from __future__ import annotations

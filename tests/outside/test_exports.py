@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -315,6 +316,30 @@ def test_the_best_valid_epoch_is_exported(
 def test_mmrec_models_are_asked_in_their_own_words(mmrec: ModuleType) -> None:
     scores = mmrec.predictor(Stale())(np.array([4, 2]))
     torch.testing.assert_close(scores, U[[4, 2]] @ V.T)
+
+
+@pytest.mark.parametrize("start", ["src", "."])
+def test_mmrec_is_found_where_its_main_starts(
+    mmrec: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    said = {
+        "configurator": "def Config(*said):\n    raise LookupError(said[0])",
+        "dataloader": "EvalDataLoader = TrainDataLoader = None",
+        "dataset": "RecDataset = None",
+        "utils": "get_model = init_seed = None",
+    }
+    folder = tmp_path / "src" / "utils"
+    folder.mkdir(parents=True)
+    for name, text in said.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.chdir(tmp_path / start)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    try:
+        with pytest.raises(LookupError, match="BPR"):
+            mmrec.prepared("BPR", "tiny", {})
+    finally:
+        for name in ("utils", *(f"utils.{name}" for name in said)):
+            sys.modules.pop(name, None)
 
 
 def test_settings_of_the_command_line(mmrec: ModuleType) -> None:
