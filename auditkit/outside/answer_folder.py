@@ -110,12 +110,12 @@ class Answers:
     def access(self) -> Access:
         """What the files grant.
 
-        Every history that the audit asks about is answered or none is, so fresh users and fresh items are one grant.
+        Every history that the audit asks about is answered or none is, and they are all of one side.
         """
         own = Access.LISTS if self.listed else Access.LISTS | Access.SCORES
         if self._folded is None:
             return own
-        return own | Access.NEW_USERS if self.listed else own | Access.NEW_USERS | Access.NEW_ITEMS
+        return own | (Access.NEW_USERS if self.asked.questions.side == "user" else Access.NEW_ITEMS)
 
     def digest(self) -> str:
         """SHA-256 over the names and digests of the files that are read, and that of the questions."""

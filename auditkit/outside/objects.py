@@ -217,10 +217,10 @@ def _access(model: Recommender, ids: Ids, text: str) -> Access:
     if _beneath(model):
         found |= Access.WEIGHTS
     if hasattr(model, "fold_in"):
-        sides: tuple[Side, ...] = ("user", "item")
-        folds = [_folds_in(model, side, ids, text) for side in sides]
-        # Both or none: the probe of fresh accounts asks for both, and a request is about one.
-        found |= Access.NEW_USERS | Access.NEW_ITEMS if any(folds) else Access(0)
+        sides: dict[Side, Access] = {"user": Access.NEW_USERS, "item": Access.NEW_ITEMS}
+        for side, access in sides.items():
+            if _folds_in(model, side, ids, text):
+                found |= access
     return found
 
 

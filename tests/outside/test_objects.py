@@ -206,7 +206,7 @@ class NoSide(OneSide):
     refused = ("user", "item")
 """
     module(home, text)
-    assert source("their_models:OneSide", IDS, {}, folder=home).access == PLAIN | FRESH
+    assert source("their_models:OneSide", IDS, {}, folder=home).access == PLAIN | Access.NEW_USERS
     model: Any = source("their_models:OneSide", IDS, {}, folder=home).open()
     with pytest.raises(NotApplicableError, match="no new items"):
         model.fold_in([np.array([0])], side="item")

@@ -195,9 +195,9 @@ def test_answers_are_read_like_the_live_system(
     live = Owned(wide, 1) if double else Served(wide, tiny_recipe)
     source = answered(live, plan, tmp_path, monkeypatch, new_key() if hidden else None)
     assert "caution" not in source.text
-    assert source.access == (
-        access | Access.LISTS if regime != "interaction" else access & (Access.LISTS | Access.SCORES)
-    )
+    # Fresh accounts are asked of the side that the request names, if any.
+    side = {"user": Access.NEW_USERS, "item": Access.NEW_ITEMS}.get(regime, Access(0))
+    assert source.access == access & (Access.LISTS | Access.SCORES | side)
     table = source.open()
     assert source.list_length == getattr(table, "list_length", None)
     layout = make_case(plan.data, plan.request, seed=0)

@@ -51,7 +51,7 @@ def test_scores_are_looked_up_in_any_order(scored: Path) -> None:
     write(scored / "ours" / "folded.parquet", history=list(HISTORIES)[::-1], scores=list(FRESH[::-1, ::-1]))
     source = opened(scored)
     assert source.text == "table of scores ours"
-    assert source.access == Access.LISTS | Access.SCORES | Access.NEW_USERS | Access.NEW_ITEMS
+    assert source.access == Access.LISTS | Access.SCORES | Access.NEW_USERS
     assert source.list_length is None
     table = source.open()
     np.testing.assert_array_equal(table.score(np.array([2, 0, 2])), changed(SCORES, (2, 4), np.nan)[[2, 0, 2]])
