@@ -138,13 +138,16 @@ def _audited(plan: Plan, out: Path, store: Path, *, quiet: bool) -> Record:
 
 
 def _print_plan(plan: Plan, store: Path) -> None:
+    from auditkit.builds import Given
     from auditkit.estimate import foresee
     from auditkit.store import Store
 
     lines = foresee(plan, Store(store))
     for line in lines:
         state = (
-            "stored"
+            "made elsewhere"
+            if isinstance(line.system.build, Given)
+            else "stored"
             if line.stored
             else "to build, time not known"
             if line.seconds is None

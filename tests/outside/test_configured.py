@@ -173,3 +173,12 @@ def test_a_function_of_a_yardstick_is_told_the_system(owned: Path, monkeypatch: 
         np.asarray(plan.given.yardstick["control gold"].open().score(np.array([3]))),
         np.asarray(resolve(load(owned / "audit.toml")).given.yardstick["control gold"].open().score(np.array([3]))),
     )
+
+
+def test_a_plan_names_what_was_made_elsewhere(
+    owned: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(owned)
+    assert command(monkeypatch, "audit", "audit.toml", "--plan") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.endswith("made elsewhere") for line in lines) == 18
