@@ -28,6 +28,8 @@ from torch.overrides import TorchFunctionMode
 
 Ids = NDArray[Any]
 Predict = Callable[[NDArray[np.int64]], Tensor]
+# What an export may consist of: of two kinds in one folder nobody could tell which is the system.
+EXPORTED = ("users.npy", "items.npy", "user_ids.npy", "item_ids.npy", "scores.parquet", "items.parquet")
 # Users asked at once: 40,000 items make 80 MB of float32.
 BLOCK = 512
 _PRODUCTS = (torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
@@ -90,7 +92,7 @@ def write_system(
     items: Ids,
     questions: Path | None = None,
 ) -> str:
-    """Write one system: tables where the model is their product, else full scores.
+    """Write one system: tables where the model is their product, else full scores; an earlier export of it goes.
 
     Args:
         folder: made where it does not exist.
@@ -103,6 +105,8 @@ def write_system(
         What was written, for a person: `tables of width 64` or `scores`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in EXPORTED:
+        (folder / name).unlink(missing_ok=True)
     tables = tables_of(predict, user_rows)
     if tables is not None:
         return write_tables(folder, tables[0].numpy(), tables[1].numpy()[item_rows], users, items)

@@ -132,6 +132,13 @@ def test_exported_files_are_plain_arrays(files: ModuleType, recbole: ModuleType,
     assert "[PAD]" not in np.load(tmp_path / "user_ids.npy", allow_pickle=False)
 
 
+def test_an_export_leaves_nothing_of_an_earlier_one(files: ModuleType, recbole: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{}")
+    for predict, kinds in ((PRODUCTS["matmul"][0], {".npy"}), (NO_PRODUCTS["squashed"], {".parquet"})) * 2:
+        exported(files, recbole, tmp_path, predict)
+        assert {path.suffix for path in tmp_path.iterdir()} == {*kinds, ".json"}
+
+
 def test_exported_scores_answer_the_questions(
     files: ModuleType, recbole: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
