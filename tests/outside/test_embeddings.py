@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 
 from auditkit.attacks.fold_in import FoldIn
 from auditkit.contracts import Access, Recipe
@@ -22,32 +21,11 @@ from auditkit.outside.embeddings import EmbeddingTables, source
 from auditkit.outside.source import Ids
 from auditkit.probes import Lists, Pairs
 from auditkit.requests import Names
+from tests.outside.small_tables import IDS, N_ITEMS, N_USERS, WIDTH, tables, tensors, write
 
-N_USERS, N_ITEMS, WIDTH = 6, 5, 3
-IDS = Ids(N_USERS, N_ITEMS)
 NAMED = Ids(
     N_USERS, N_ITEMS, Names(np.array([f"u{k}" for k in range(N_USERS)]), np.array([f"i{k}" for k in range(N_ITEMS)]))
 )
-
-
-def tables(seed: int = 0, **extra: Any) -> dict[str, NDArray[Any]]:
-    rng = np.random.default_rng(seed)
-    found = {
-        "users": rng.standard_normal((N_USERS, WIDTH)).astype(np.float32),
-        "items": rng.standard_normal((N_ITEMS, WIDTH)).astype(np.float32),
-    }
-    return {**found, **extra}
-
-
-def write(folder: Path, arrays: dict[str, NDArray[Any]]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, values in arrays.items():
-        np.save(folder / f"{name}.npy", values, allow_pickle=values.dtype == object)
-    return folder
-
-
-def tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
 
 def biases() -> dict[str, Any]:
