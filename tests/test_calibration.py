@@ -71,8 +71,10 @@ def test_decoys_are_held_by_nobody_and_stay_where_they_are_when_forgotten_scores
     assert not gathered.evidence.held[:, decoys].any()
     derived = with_derived(gathered)
     shifted, originals = derived.group("original - constant"), derived.group("original")
-    (reading,) = derived.evidence.readings.values()
-    for values in reading.values.values():
+    (pairs,) = (r for p, r in derived.evidence.readings.items() if p.name == "pairs")
+    (listed,) = (r for p, r in derived.evidence.readings.items() if p.name == "listed-pairs")
+    assert np.isnan(listed.values["hit"][shifted]).all()
+    for values in pairs.values.values():
         assert np.array_equal(values[shifted][:, decoys], values[originals][:, decoys])
         assert not np.isclose(values[shifted][:, ~decoys], values[originals][:, ~decoys]).all(1).any()
 

@@ -18,6 +18,8 @@ from benchmarks.calibration.worlds import PASSES
 
 # Answers of one signal [n_systems, n_points], its weights, the mean Gold -> answers of the derived systems.
 Shift = Callable[[Floats, Floats, Floats], Floats]
+# Places in lists do not follow from shifted scores: a derived system leaves these unanswered.
+_LISTED = ("hit", "hits")
 
 
 def to_level(target: float) -> Shift:
@@ -52,6 +54,8 @@ def _append(pool: Pool, group: str, rows: Ints, shifts: list[Shift]) -> Pool:
             gold = answers[pool.group("gold")].mean(0)
             for shift in shifts:
                 made = shift(made, _weights(pool, probe, signal), gold)
+            if shifts and signal in _LISTED:
+                made = np.full(made.shape, np.nan)
             values[signal], count = np.concatenate([answers, made]), len(made)
         readings[probe] = Reading(reading.points, values, reading.n_units)
     systems = [

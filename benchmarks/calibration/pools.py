@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from auditkit.attacks.exposure import HitRate
 from auditkit.attacks.fold_in import FoldIn
+from auditkit.attacks.fold_in_lists import FoldInLists
+from auditkit.attacks.listed import ListedPairs
+from auditkit.attacks.matched_items import MatchedPairs
 from auditkit.builds import System, Workshop, build
 from auditkit.contracts import Probe
 from auditkit.data.dataset import Floats, Ints
-from auditkit.digests import digest_of
+from auditkit.deletion import Regime
+from auditkit.digests import canonical, digest_of
 from auditkit.evidence import Case, Evidence, Reading, entitlement, fix_points, make_case, observe
 from auditkit.probes import Pairs
 from auditkit.store import Store
@@ -23,8 +28,14 @@ from auditkit.writing import replace_file
 from benchmarks.calibration.worlds import World, pool
 
 _CHUNK = 16
-# Signals that some attack of the battery reads; the others would only fill memory.
-_KEPT = {"pairs": ("z", "rank"), "fold-in": ("z", "row")}
+# Signals that attacks read which may decide there, alone or as diagnostics; others would only fill memory.
+_KEPT: Mapping[Regime, Mapping[Probe, tuple[str, ...]]] = {
+    "interaction": {
+        Pairs(): ("z", "rank", "margin", "softmax"), MatchedPairs(): ("z",), ListedPairs(100): ("hit",),
+    },
+    "user": {Pairs(): ("z", "rank"), FoldIn(): ("z",), FoldInLists(): ("hit",)},
+    "item": {FoldIn(): ("z", "row"), HitRate(): ("hits",)},
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +74,20 @@ def _case(world: World, root: str | None) -> Case:
 
 def _address(builds: list[str], world: World) -> str:
     """Name of the file with the answers of these builds; what is kept of them is part of it."""
-    decoys = "decoys" if world.regime == "interaction" else "decoys on fresh accounts"
-    return digest_of(builds, _KEPT, decoys)[:24]
+    kept = {probe.name: (canonical(probe), signals) for probe, signals in _KEPT[world.regime].items()}
+    return digest_of(builds, kept)[:24]
 
 
-def _probes(world: World) -> list[Probe]:
-    return [FoldIn()] if world.regime == "item" else [Pairs(), FoldIn()]
+def _key(probe: Probe, signal: str) -> str:
+    return f"{probe.name} {signal}"
 
 
 def _observe(systems: Sequence[System], case: Case, shop: Workshop, world: World, talk: Talk) -> dict[str, Floats]:
-    questions = fix_points(_probes(world), case, seed=0)
+    kept = _KEPT[world.regime]
+    questions = fix_points(list(kept), case, seed=0)
     stream = ((system, model) for system, model, _ in build(systems, shop, talk))
     readings = observe(stream, questions, case, seed=0).readings
-    return {f"{p.name} {s}": r.values[s] for p, r in readings.items() for s in _KEPT[p.name] if s in r.values}
+    return {_key(p, s): r.values[s] for p, r in readings.items() for s in kept[p]}
 
 
 def gather(world: World, folder: Path, root: str | None = None, device: str = "cpu") -> Pool:
@@ -111,9 +123,8 @@ def _write(arrays: dict[str, Floats], path: Path) -> None:
 
 
 def _evidence(case: Case, systems: Sequence[System], world: World, parts: list[dict[str, Floats]]) -> Evidence:
-    readings = {}
-    for probe, points in fix_points(_probes(world), case, seed=0).items():
-        kept = [s for s in _KEPT[probe.name] if f"{probe.name} {s}" in parts[0]]
-        values = {s: np.concatenate([part[f"{probe.name} {s}"] for part in parts]) for s in kept}
+    readings, kept = {}, _KEPT[world.regime]
+    for probe, points in fix_points(list(kept), case, seed=0).items():
+        values = {s: np.concatenate([part[_key(probe, s)] for part in parts]) for s in kept[probe]}
         readings[probe] = Reading(points, values, len(case.units))
     return Evidence(tuple(systems), case.units, *entitlement(systems, case), readings)

@@ -39,6 +39,7 @@ class World:
         golds, originals: pool sizes.
         pairs: complementary pairs of references in each of the 32 dose cells.
         per_rung: systems that hold a known share, for each of the nine rungs.
+        per_low_rung: the same for the three rungs up to .1, where coverage of a dose is asked for by itself.
         variants: honest systems of each kind (other epochs, jittered epochs, catalogue deletion).
         cheats: parents that dishonest unlearners start from.
         audits: resampled audits of each profile.
@@ -58,6 +59,7 @@ class World:
     originals: int = 10
     pairs: int = 2
     per_rung: int = 12
+    per_low_rung: int = 12
     variants: int = 8
     cheats: int = 6
     audits: int = 200
@@ -100,8 +102,8 @@ _EASE: dict[str, Any] = {
 }
 # Smaller and faster than the benchmarks' LightGCN, at nearly its Recall@20 (.31 against .33).
 _LIGHTGCN: dict[str, Any] = {
-    **_SMALL, "originals": 4, "per_rung": 2, "variants": 2, "cheats": 1, "config": {"layers": 2, "factors": 32},
-    "fit": {"learning_rate": 1e-2, "batch": 8192, "epochs": 25},
+    **_SMALL, "originals": 4, "per_rung": 2, "per_low_rung": 6, "variants": 3, "cheats": 1,
+    "config": {"layers": 2, "factors": 32}, "fit": {"learning_rate": 1e-2, "batch": 8192, "epochs": 25},
 }  # fmt: skip
 WORLDS: tuple[World, ...] = (
     *_three("ml-100k bpr-mf", "ml-100k"),
@@ -141,7 +143,7 @@ def _references(world: World) -> Iterator[System]:
 
 def _rungs(world: World) -> Iterator[System]:
     for dose in RUNGS:
-        for k in range(world.per_rung):
+        for k in range(world.per_low_rung if dose <= 0.1 else world.per_rung):
             group = f"dose {dose:g}"
             yield _trained(group, "control", world.recipe, Share(0.0, 1 - dose, seed_of(1, group, k)), k)
 
@@ -189,4 +191,6 @@ def pool(world: World) -> list[System]:
 
 def shrunk(world: World) -> World:
     """The same world with few, hardly trained systems: enough to try the machinery."""
-    return replace(world, golds=10, originals=3, pairs=1, per_rung=1, variants=1, cheats=1, fit={"epochs": 6})
+    return replace(
+        world, golds=10, originals=3, pairs=1, per_rung=1, per_low_rung=1, variants=1, cheats=1, fit={"epochs": 6}
+    )
