@@ -12,7 +12,7 @@ from auditkit.deletion import Regime
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence, Targets
 from auditkit.record import Role
-from auditkit.statistics.dose import DoseLine, LinearScale, fit_line
+from auditkit.statistics.dose import DoseLine, LinearScale, SpreadScale, fit_line
 
 # Systems that attacks learn from and that are never targets.
 _SUPPORT: tuple[Role, ...] = ("reference", "unlearned reference")
@@ -108,6 +108,8 @@ class LadderReading:
         level, level_dose, level_error: reading on the straight line, effective dose, and standard error of the reading
             over training seeds.
         pattern, pattern_dose, pattern_error: the same for the pattern; NaN without one.
+        spread, spread_dose, spread_error: ratio of variances, share of squared gains that it holds, standard error of
+            the ratio; NaN without a pattern, for then scores are not signed.
     """
 
     name: str
@@ -118,6 +120,18 @@ class LadderReading:
     pattern: float = float("nan")
     pattern_dose: float = float("nan")
     pattern_error: float = float("nan")
+    spread: float = float("nan")
+    spread_dose: float = float("nan")
+    spread_error: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Calibration of level, pattern and spread, each from left-out references."""
+
+    level: DoseLine
+    pattern: DoseLine
+    spread: DoseLine
 
 
 def read_ladder(attack: Attack, evidence: Evidence, judged: Bools) -> list[LadderReading]:
@@ -145,15 +159,30 @@ def read_ladder(attack: Attack, evidence: Evidence, judged: Bools) -> list[Ladde
                 reading = scale.read(own[:1])
                 values[statistic], values[f"{statistic}_error"] = reading.value, reading.error
                 values[f"{statistic}_dose"] = scale.effective(held[usable].astype(np.float64))
+        if scores.pattern is not None:
+            values |= _spread_of(scores.level, judged, len(originals), held)
         found.append(LadderReading(**values))
     return found
 
 
-def lines(ladder: list[LadderReading], n_golds: int) -> tuple[DoseLine, DoseLine]:
-    """Calibration lines of level and pattern from the left-out references; their errors are known from `n_golds`."""
-    levels = np.array([[x.level, x.level_dose, x.level_error] for x in ladder]).reshape(-1, 3)
-    patterns = np.array([[x.pattern, x.pattern_dose, x.pattern_error] for x in ladder]).reshape(-1, 3)
-    read, doses, errors = levels.T
-    level = fit_line(read, doses, errors, n_golds - 1)
-    read, doses, errors = patterns.T
-    return level, fit_line(read, doses, errors, n_golds - 1)
+def _spread_of(level: Floats, judged: Bools, n_originals: int, held: Bools) -> dict[str, float]:
+    """Spread of the reference in the first row; originals and Golds follow."""
+    usable = judged & np.isfinite(level).all(0)
+    own = level[:, usable]
+    scale = SpreadScale(own[1 + n_originals :], own[1 : 1 + n_originals])
+    reading = scale.read(own[:1])
+    return {
+        "spread": reading.value, "spread_dose": scale.effective(held[usable].astype(np.float64)),
+        "spread_error": reading.error * float(np.exp(reading.log_variance)) / scale.width,
+    }  # fmt: skip
+
+
+def lines(ladder: list[LadderReading], n_golds: int) -> Lines:
+    """Calibration lines from the left-out references; their errors are known from `n_golds`."""
+
+    def fitted(statistic: str) -> DoseLine:
+        columns = (statistic, f"{statistic}_dose", f"{statistic}_error")
+        read, doses, errors = np.array([[getattr(x, c) for c in columns] for x in ladder]).reshape(-1, 3).T
+        return fit_line(read, doses, errors, n_golds - 1)
+
+    return Lines(fitted("level"), fitted("pattern"), fitted("spread"))

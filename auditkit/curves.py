@@ -26,7 +26,7 @@ def rungs(outcome: Outcome) -> list[Rung]:
     yardstick = outcome.bench.primary
     if yardstick is None:
         return []
-    line, _ = yardstick.lines
+    line = yardstick.lines.level
     scale = yardstick.scale(yardstick.scores.level, yardstick.judged)
     half = (line.residual_sd or scale.sd_golds) * t_quantile(
         max(len(yardstick.ladder) - 1, 1), 1 - 2 * outcome.plan.rules.alpha

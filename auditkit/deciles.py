@@ -101,7 +101,7 @@ def _read(yardstick: Yardstick, judged: Judged, chosen: Bools) -> Reading | None
     if not scale.power.bounds(yardstick.rules.alpha)[0] > 0:
         return None
     runs: Floats = judged.runs[:, chosen[judged.units]]
-    return yardstick.lines[0].map(scale.read(runs))
+    return yardstick.lines.level.map(scale.read(runs))
 
 
 def _estimate(reading: Reading | None, yardstick: Yardstick, runs: int) -> Estimate:

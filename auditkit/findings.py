@@ -149,7 +149,7 @@ def _read(yardstick: Yardstick, scores: Scores) -> Judged:
         answered = yardstick.judged
     if not answered.any():
         raise NotApplicableError("the system answered none of the questions (its output is masked there)")
-    level_line, pattern_line = yardstick.lines
+    level_line, pattern_line = yardstick.lines.level, yardstick.lines.pattern
     runs = scores.level[:, answered]
     sizes = len(runs), len(yardstick.background.rows("gold"))
     level = level_line.map(yardstick.scale(yardstick.scores.level, answered).read(runs))

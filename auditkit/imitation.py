@@ -191,9 +191,9 @@ def _primary(asked: _Question, primary: Yardstick | None) -> _Checks:
 def _ends(asked: _Question, primary: Yardstick) -> _Checks:
     judged, (scores, _) = read_system(primary, asked.theirs), score_system(primary, asked.theirs)
     note = "" if judged.coverage == 1 else f"{judged.coverage:.0%} of the units answered"
-    statistics = [("dose", primary.scores.level, scores.level, primary.lines[0])]
+    statistics = [("dose", primary.scores.level, scores.level, primary.lines.level)]
     if primary.has_pattern and primary.scores.pattern is not None and scores.pattern is not None:
-        statistics.append(("pattern", primary.scores.pattern, scores.pattern, primary.lines[1]))
+        statistics.append(("pattern", primary.scores.pattern, scores.pattern, primary.lines.pattern))
     for name, known, own, line in statistics:
         scale: LinearScale = primary.scale(known, judged.units)
         ours = next_original(scale.dose(scale.originals), scale.gold_doses)
@@ -208,9 +208,9 @@ def _carried(asked: _Question, primary: Yardstick) -> _Checks:
     if scores is None:
         yield "gold level", f"it answered fewer than {MIN_DECOYS} pairs outside training"
         return
-    statistics = [("gold level", primary.scores.level, scores.level, primary.lines[0])]
+    statistics = [("gold level", primary.scores.level, scores.level, primary.lines.level)]
     if primary.has_pattern and primary.scores.pattern is not None and scores.pattern is not None:
-        statistics.append(("gold pattern", primary.scores.pattern, scores.pattern, primary.lines[1]))
+        statistics.append(("gold pattern", primary.scores.pattern, scores.pattern, primary.lines.pattern))
     for name, known, own, line in statistics:
         doses = primary.scale(known, primary.judged).dose(own[:, primary.judged]) * line.slope(0.0)
         ours = forecast(doses[1:], asked.held)

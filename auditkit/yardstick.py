@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from auditkit.contracts import Access, Attack, Scores
-from auditkit.crossing import LadderReading, check_needs, cross_score, lines, read_ladder
+from auditkit.crossing import LadderReading, Lines, check_needs, cross_score, lines, read_ladder
 from auditkit.data.dataset import Bools, Floats
 from auditkit.decoys import Decoys
 from auditkit.deletion import Regime
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
 from auditkit.reported import finite
-from auditkit.statistics.dose import MIN_POINTS_PATTERN, MIN_UNITS_SPREAD, DoseLine, LinearScale, SpreadScale
+from auditkit.statistics.dose import MIN_POINTS_PATTERN, MIN_UNITS_SPREAD, LinearScale, SpreadScale
 from auditkit.statistics.power import attainable_margin
 
 
@@ -67,8 +67,8 @@ class Yardstick:
     unshared: Yardstick | None = None
 
     @cached_property
-    def lines(self) -> tuple[DoseLine, DoseLine]:
-        """Calibration of level and of pattern."""
+    def lines(self) -> Lines:
+        """Calibration of level, pattern and spread."""
         return lines(self.ladder, len(self.background.rows("gold")))
 
     def rows(self, values: Floats, role: str, units: Bools) -> Floats:
@@ -98,7 +98,8 @@ class Yardstick:
         return self._spread if units is self.judged else self._make_spread(units)
 
     def _make_spread(self, units: Bools) -> SpreadScale:
-        return SpreadScale(self.rows(self.scores.level, "gold", units), self.rows(self.scores.level, "original", units))
+        golds, originals = (self.rows(self.scores.level, role, units) for role in ("gold", "original"))
+        return SpreadScale(golds, originals, self.lines.spread)
 
     @cached_property
     def _spread(self) -> SpreadScale:
@@ -144,14 +145,14 @@ class Yardstick:
         """Level and pattern of the Golds, float64 [S] each, and the spread's scale; None where no system can PASS."""
         if not self.power or self.scores.pattern is None or not self.has_pattern:
             return None
-        level = self.scale(self.scores.level, self.judged).gold_doses * self.lines[0].slope(0.0)
-        pattern = self.scale(self.scores.pattern, self.judged).gold_doses * self.lines[1].slope(0.0)
+        level = self.scale(self.scores.level, self.judged).gold_doses * self.lines.level.slope(0.0)
+        pattern = self.scale(self.scores.pattern, self.judged).gold_doses * self.lines.pattern.slope(0.0)
         return level, pattern, self.spread_scale(self.judged) if self.has_spread else None
 
     @property
     def bridges(self) -> tuple[float, float]:
         """Of the lines of level and of pattern."""
-        return self.lines[0].bridge, self.lines[1].bridge
+        return self.lines.level.bridge, self.lines.pattern.bridge
 
     @cached_property
     def attainable(self) -> float | None:

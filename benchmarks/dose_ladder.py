@@ -41,7 +41,7 @@ def main() -> None:
         )
     print(f"original {row('', scale.dose(scale.originals))}")
     print(f"Golds    {row('', scale.gold_doses)}   sd {scale.sd_golds:.4f}, 1 is {1 / scale.sd_golds:.0f} of them")
-    attainable, line = audit.yardstick.attainable, audit.yardstick.lines[0]
+    attainable, line = audit.yardstick.attainable, audit.yardstick.lines.level
     print(f"attainable margin {attainable}, curvature {line.curvature:.3f}, residual sd {line.residual_sd}")
     print(f"{audit.seconds:.1f} s to calibrate, {time.perf_counter() - start:.1f} s in all")
 

@@ -12,6 +12,7 @@ import pytest
 from auditkit.plan import SIZES
 from benchmarks.calibration import studies
 from benchmarks.calibration.audits import draw, references
+from benchmarks.calibration.candidates import default
 from benchmarks.calibration.derived import with_derived
 from benchmarks.calibration.page import Study, markdown, page
 from benchmarks.calibration.pools import Pool, gather
@@ -80,13 +81,13 @@ def test_decoys_are_held_by_nobody_and_stay_where_they_are_when_forgotten_scores
 
 
 def test_derived_systems_have_the_level_they_were_tuned_to(folder: Path, gathered: Pool) -> None:
-    table = replicates(with_derived(gathered), "quick", 2, folder, jobs=1)
+    table = replicates(with_derived(gathered), "quick", 2, default("interaction"), folder, jobs=1)
     shifted = table[table["group"] == "original - constant"]
     assert len(shifted)
     assert shifted["level"].abs().max() < 0.5
     assert (table[table["group"] == "original"]["level"] > 0.7).all()
     assert not (table[table["group"] == "original"]["verdict"] == "PASS").any()
-    again = replicates(with_derived(gathered), "quick", 2, folder, jobs=1)
+    again = replicates(with_derived(gathered), "quick", 2, default("interaction"), folder, jobs=1)
     pd.testing.assert_frame_equal(table, again)
 
 

@@ -135,6 +135,15 @@ def test_ladder_readings_against_a_naive_refit(evidence: Evidence) -> None:
             assert_allclose(getattr(rung, name), (w * (z[r] - gold))[judged].sum() / gain.sum())
             assert_allclose(getattr(rung, f"{name}_dose"), gain[evidence.held[r][judged]].sum() / gain.sum())
         assert rung.units == evidence.held[r][judged].mean()
+        w, golds, originals = fitted.weights(), z[evidence.rows("gold")], z[evidence.rows("original")]
+        n = len(golds)
+        squares = [(((w * (s - golds.mean(0)))[:, judged]) ** 2).mean() for s in (z[[r]], originals)]
+        left_out = [((w * (g - np.delete(golds, k, 0).mean(0)))[judged] ** 2).mean() for k, g in enumerate(golds)]
+        own, whole = np.array(squares) * n / (n + 1)
+        gold = np.exp(np.mean(np.log(np.array(left_out) * (n - 1) / n)))
+        assert_allclose(rung.spread, (own - gold) / (whole - gold))
+        gains = ((w * (originals.mean(0) - golds.mean(0)))[judged]) ** 2
+        assert_allclose(rung.spread_dose, gains[evidence.held[r][judged]].sum() / gains.sum())
 
 
 def test_left_out_references_read_their_effective_dose() -> None:
@@ -161,7 +170,8 @@ def linear_in_sample(evidence: Evidence, rows: np.ndarray) -> np.ndarray:
 
 def test_lines_of_a_straight_world_are_nearly_straight() -> None:
     evidence = World(n_units=800, references=32).background()
-    level, pattern = lines(read_ladder(Linear(), evidence, np.ones(800, bool)), 8)
+    found = lines(read_ladder(Linear(), evidence, np.ones(800, bool)), 8)
+    level, pattern = found.level, found.pattern
     assert abs(level.curvature) < 0.15
     assert level.n_references == pattern.n_references == 32
     assert level.residual_sd is not None
@@ -171,7 +181,7 @@ def test_lines_of_a_straight_world_are_nearly_straight() -> None:
 def test_no_ladder_without_references_or_with_golds_in_the_background(evidence: Evidence) -> None:
     assert read_ladder(Raw(), evidence, np.ones(30, bool)) == []
     assert read_ladder(GoldSpy(), evidence, np.ones(30, bool)) == []
-    assert lines([], 8)[0].residual_sd is None
+    assert lines([], 8).level.residual_sd is None
 
 
 # --- needs -------------------------------------------------------------------------------------------------------

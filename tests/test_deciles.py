@@ -116,7 +116,7 @@ def test_every_group_is_read_on_its_own_scale(world: Ranked) -> None:
         units = (degree >= group.low) & (degree <= group.high)
         assert units.sum() == group.n_units
         golds, originals = scores[background.rows("gold")][:, units], scores[background.rows("original")][:, units]
-        naive = yardstick.lines[0].map(LinearScale(golds, originals).read(judged.runs[:, units]))
+        naive = yardstick.lines.level.map(LinearScale(golds, originals).read(judged.runs[:, units]))
         assert group.residual_dose.value == pytest.approx(naive.value, abs=1e-12)
         assert (group.residual_dose.low, group.residual_dose.high) == pytest.approx(naive.bounds(0.05))
     assert np.mean([g.residual_dose.value for g in found]) == pytest.approx(0.5, abs=0.1)

@@ -108,7 +108,7 @@ def test_auc_of_a_gold_is_near_one_half(world: World, yardstick: Yardstick) -> N
 
 def test_errors_for_fail_are_never_smaller(world: World, yardstick: Yardstick) -> None:
     judged = read_system(yardstick, world.audited(world.gold()))
-    residual = yardstick.lines[0].residual_sd
+    residual = yardstick.lines.level.residual_sd
     assert residual is not None
     assert judged.fail_level.error == max(judged.level.error, residual * np.sqrt(1 + 1 / world.golds))
     assert judged.fail_pattern is not None

@@ -179,9 +179,22 @@ class DoseLine:
 
     def dose(self, reading: float) -> float:
         """The dose that a reading stands for."""
-        inside = min(max(reading, 0.0), 1.0)
-        slope = 1 + self.curvature * (1 if reading <= 0 else -1 if reading >= 1 else 0)
-        return inside + self.curvature * inside * (1 - inside) + slope * (reading - inside)
+        return float(self.doses(np.asarray(reading)))
+
+    def doses(self, readings: Floats) -> Floats:
+        """The doses that readings stand for, any shape; infinite and NaN as they come."""
+        inside = np.clip(readings, 0.0, 1.0)
+        beyond = (1 + self.curvature) * np.minimum(readings, 0.0) + (1 - self.curvature) * np.maximum(readings - 1, 0.0)
+        return np.asarray(inside + self.curvature * inside * (1 - inside) + beyond)
+
+    def reading(self, dose: float) -> float:
+        """The inverse of `dose`."""
+        rise, fall = 1 + self.curvature, 1 - self.curvature
+        if dose <= 0:
+            return dose / rise
+        if dose >= 1:
+            return 1 + (dose - 1) / fall
+        return 2 * dose / (rise + float(np.sqrt(rise**2 - 4 * self.curvature * dose)))
 
     def slope(self, reading: float) -> float:
         """Derivative of `dose`, above 0."""
@@ -192,6 +205,9 @@ class DoseLine:
         dose = self.dose(reading.value)
         error = np.hypot(reading.error * self.slope(reading.value), bridge_error(self.bridge, dose))
         return Reading(dose, float(error), reading.degrees)
+
+
+STRAIGHT = DoseLine()
 
 
 def bridge_error(bridge: Floats | float, doses: Floats | float) -> Floats:
@@ -240,10 +256,13 @@ class SpreadScale:
     Attributes:
         golds: float64 [S, n_units] unit scores, S >= 2.
         originals: float64 [O, n_units].
+        line: from the ratio of variances to the share of squared gains that is held. Units that are held move others
+            along, so that the ratio of a system that holds a part is not quite its share.
     """
 
     golds: Floats
     originals: Floats
+    line: DoseLine = STRAIGHT
 
     @cached_property
     def _mean(self) -> Floats:
@@ -282,16 +301,36 @@ class SpreadScale:
         """V of the originals."""
         return float(self.variance(self.originals).mean())
 
-    def rho(self, log_variance: float) -> float:
-        """(V - V_G) / (V_O - V_G); NaN where the original spreads no wider than Gold."""
+    def effective(self, held: Floats) -> float:
+        """Share of the squared gains that a system holds, `held` 0 or 1 [n_units]; NaN where nothing was gained."""
+        gains = (self.originals.mean(0) - self._mean) ** 2
+        total = float(gains.sum())
+        return float((held * gains).sum() / total) if total > 0 else float("nan")
+
+    @property
+    def width(self) -> float:
+        """V of the originals less V of a Gold; NaN where the original spreads no wider."""
         width = self.original - self.gold
-        return (float(np.exp(log_variance)) - self.gold) / width if width > 0 else float("nan")
+        return width if width > 0 else float("nan")
+
+    def ratios(self, variances: Floats) -> Floats:
+        """(V - V_G) / (V_O - V_G), any shape; NaN where the original spreads no wider than Gold."""
+        return np.asarray((variances - self.gold) / self.width)
+
+    def rho(self, log_variance: float) -> float:
+        """The ratio on the curve; NaN where the original spreads no wider than Gold."""
+        return self.line.dose(float(self.ratios(np.exp(log_variance))))
 
     def read(self, runs: Floats) -> SpreadReading:
-        """A system from its runs' unit scores, float64 [R, n_units]."""
+        """A system from its runs' unit scores, float64 [R, n_units]; the bridge is carried over to log V."""
         logs = np.log(np.maximum(self.variance(runs), self._floor))
         error, degrees = standard_error(self.sd_logs, len(self.golds), logs)
-        return SpreadReading(self, float(logs.mean()), error, degrees)
+        middle = float(logs.mean())
+        rho = self.rho(middle)
+        if self.line.bridge and np.isfinite(rho):
+            slope = self.line.slope(float(self.ratios(np.exp(middle)))) * float(np.exp(middle)) / self.width
+            error = float(np.hypot(error, bridge_error(self.line.bridge, rho) / slope))
+        return SpreadReading(self, middle, error, degrees)
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,7 +354,7 @@ class SpreadReading:
 
     def p_beyond(self, margin: float) -> float:
         """p-value of rho <= margin."""
-        limit = self.scale.gold + margin * (self.scale.original - self.scale.gold)
+        limit = self.scale.gold + self.scale.line.reading(margin) * self.scale.width
         if not limit > 0:
             return 1.0
         return t_sf((self.log_variance - float(np.log(limit))) / self.error, self.degrees)

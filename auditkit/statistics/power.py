@@ -69,13 +69,12 @@ class _Null:
         needed = (np.abs(deviations) + halves)[:, : self.n_linear].max(1)
         if self.spread is None:
             return np.asarray(needed)
-        width = self.spread.original - self.spread.gold
-        if not width > 0:
+        if not self.spread.width > 0:
             return np.full(len(needed), np.inf)
         # With two Golds a draw may lie beyond what exp can hold: then no margin is wide enough.
         with np.errstate(over="ignore"):
             highest = np.exp(self.spread.gold_logs.mean() + deviations[:, -1] + halves[..., -1])
-        return np.asarray(np.maximum(needed, (highest - self.spread.gold) / width))
+        return np.asarray(np.maximum(needed, self.spread.line.doses(self.spread.ratios(highest))))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from auditkit.battery import primary_of
+from auditkit.battery import in_order
 from auditkit.contracts import Attack, Scores
 from auditkit.controls import check_controls
 from auditkit.data.dataset import Floats, Ints
@@ -17,17 +17,18 @@ from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence
 from auditkit.findings import Judged, blank_finding, conclude, read_scores, score_system
 from auditkit.judge import rule
-from auditkit.plan import ALL_ACCESS, MARGINS, SIZES
+from auditkit.plan import MARGINS, SIZES
 from auditkit.plugins import attacks
 from auditkit.record import Finding
 from auditkit.statistics.dose import Reading, SpreadReading
 from auditkit.statistics.multiplicity import holm
 from auditkit.yardstick import Rules, Yardstick, calibrate
+from benchmarks.calibration.candidates import Candidate
 from benchmarks.calibration.pools import Pool
 from benchmarks.calibration.worlds import CELLS, PASSES
 
 # What never counts against a system (unsigned distances) cannot change a verdict.
-_BATTERY = ("lira-linear", "fold-in", "lira", "rank-probe")
+_BATTERY = ("lira-linear", "fold-in", "lira", "rank-probe", "exposure")
 _ORIGINALS = 2
 # Systems of one group that an audit looks at, and fresh Golds among them: more would tell nothing new of this audit.
 _PER_GROUP = 2
@@ -36,20 +37,19 @@ _GOLDS = 12
 _UNREAD = tuple(f"reverse-bpr {n}" for n in PASSES[1:-1])
 
 
-def rules_of(pool: Pool, profile: str) -> Rules:
-    """The default rules of the world's regime."""
+def rules_of(pool: Pool, profile: str, primary: Candidate) -> Rules:
+    """The default rules of the world's regime, decided by this attack."""
     regime = pool.world.regime
     margin = MARGINS[regime][list(SIZES).index(profile)]
-    return Rules(
-        regime=regime, margin=margin, alpha=0.05, primary=primary_of(regime, ALL_ACCESS), allowed=ALL_ACCESS, seed=0
-    )
+    return Rules(regime=regime, margin=margin, alpha=0.05, primary=primary.attack.name, allowed=primary.allowed, seed=0)
 
 
-def battery(pool: Pool) -> list[Attack]:
-    """The attacks that can count, primary first."""
+def battery(pool: Pool, primary: Candidate) -> list[Attack]:
+    """The attacks that can count with this access, the primary one first."""
+    regime = pool.world.regime
     found = [attack for name in _BATTERY for attack in attacks()[name].battery()]
-    found = [a for a in found if pool.world.regime in a.fails_in | a.primary_for]
-    return sorted(found, key=lambda a: a.name != primary_of(pool.world.regime, ALL_ACCESS))
+    found = [a for a in found if a.counts_in(regime) and not a.access_in(regime) & ~primary.allowed]
+    return in_order([primary.attack, *found], primary.attack.name)
 
 
 def references(pool: Pool, count: int, rng: np.random.Generator) -> Ints:
@@ -78,6 +78,13 @@ class Drawn:
     rows: Ints
     background: Evidence
     free: Ints
+
+
+def _asked(pool: Pool, battery: Sequence[Attack]) -> Pool:
+    """The pool without answers to probes of other attacks, which would only be copied."""
+    probes = {probe for attack in battery for probe in attack.probes}
+    readings = {probe: reading for probe, reading in pool.evidence.readings.items() if probe in probes}
+    return replace(pool, evidence=replace(pool.evidence, readings=readings))
 
 
 def draw(pool: Pool, profile: str, rng: np.random.Generator) -> Drawn:
@@ -195,11 +202,14 @@ def _at_the_boundary(judged: Judged, truth: Mapping[str, float], alpha: float) -
     return {"passes_at_dose": judged.inside(margin, alpha), "fails_at_dose": p < alpha / 2}
 
 
-def calibrated(pool: Pool, profile: str, rng: np.random.Generator) -> Calibrated:
+def calibrated(pool: Pool, profile: str, primary: Candidate, rng: np.random.Generator) -> Calibrated:
     """Draw and calibrate."""
-    rules, drawn = rules_of(pool, profile), draw(pool, profile, rng)
-    yardsticks = {attack: calibrate(attack, drawn.background, rules) for attack in battery(pool)}
-    _, broken = check_controls(pool.case, drawn.background, yardsticks, rules)
+    chosen = battery(pool, primary)
+    pool = _asked(pool, chosen)
+    rules, drawn = rules_of(pool, profile, primary), draw(pool, profile, rng)
+    yardsticks = {attack: calibrate(attack, drawn.background, rules) for attack in chosen}
+    # The blind controls speak of the request alone and break no verdict.
+    _, broken = check_controls(None, drawn.background, yardsticks, rules)
     return Calibrated(pool, rules, drawn, yardsticks, broken)
 
 
@@ -209,20 +219,21 @@ def _systems(start: int, count: int, runs: int) -> Iterator[Ints]:
         yield np.arange(k, k + runs)
 
 
-def replicate(pool: Pool, profile: str, seed: int, *, runs: int = 1) -> pd.DataFrame:
+def replicate(pool: Pool, profile: str, seed: int, primary: Candidate, *, runs: int = 1) -> pd.DataFrame:
     """One audit of many systems under test.
 
     Args:
         pool: of the world.
         profile: quick, standard or certify.
         seed: of the draw.
+        primary: the attack that decides.
         runs: runs of each system under test (3 where a request is too small for the spread).
 
     Returns:
         One row a system: group, verdict, readings with their bounds, what it truly holds, and the attainable margin.
     """
     rng = np.random.default_rng([seed, runs])
-    audit = calibrated(pool, profile, rng)
+    audit = calibrated(pool, profile, primary, rng)
     chosen = _chosen(pool, audit.drawn, runs, rng)
     rows = np.concatenate([rows for _, rows in chosen])
     scores, start, found = audit.scores(rows), 0, []

@@ -13,7 +13,8 @@ from auditkit.plan import SIZES
 from auditkit.statistics.dose import SpreadScale
 from auditkit.statistics.units import unit_p_values
 from auditkit.yardstick import calibrate
-from benchmarks.calibration.audits import battery, draw, rules_of
+from benchmarks.calibration.audits import draw, rules_of
+from benchmarks.calibration.candidates import Candidate
 from benchmarks.calibration.pools import Pool
 
 
@@ -22,13 +23,13 @@ def _slope(doses: Floats, readings: Floats) -> float:
     return float(np.polyfit(doses[known], readings[known], 1)[0]) if known.sum() > 2 else float("nan")
 
 
-def reference_slopes(pool: Pool, profile: str, audits: int) -> dict[str, Any]:
+def reference_slopes(pool: Pool, profile: str, audits: int, primary: Candidate) -> dict[str, Any]:
     """Slope of reading on effective dose of references: each read without itself, and by weights it was fitted in."""
-    attack = battery(pool)[0]
+    attack = primary.attack
     without, within = [], []
     for seed in range(audits):
         drawn = draw(pool, profile, np.random.default_rng([seed, 17]))
-        yardstick = calibrate(attack, drawn.background, rules_of(pool, profile))
+        yardstick = calibrate(attack, drawn.background, rules_of(pool, profile, primary))
         ladder = read_ladder(attack, drawn.background, yardstick.judged)
         doses = np.array([r.level_dose for r in ladder])
         without.append(_slope(doses, np.array([r.level for r in ladder])))
@@ -41,25 +42,25 @@ def reference_slopes(pool: Pool, profile: str, audits: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _unit_scores(pool: Pool, profile: str, seed: int) -> tuple[Scores, Bools]:
+def _unit_scores(pool: Pool, profile: str, seed: int, primary: Candidate) -> tuple[Scores, Bools]:
     """Scores of all Golds of the pool under one draw of references, and which units have one."""
-    attack = battery(pool)[0]
+    attack = primary.attack
     background = draw(pool, profile, np.random.default_rng([seed, 23])).background
     scores = score_targets(attack, pool.evidence.take(pool.group("gold")), background)
     return scores, np.asarray(np.isfinite(scores.level).all(0))
 
 
-def dependence(pool: Pool, profile: str = "standard") -> dict[str, Any]:
+def dependence(pool: Pool, primary: Candidate, profile: str = "standard") -> dict[str, Any]:
     """Variance of the level over Golds, beside what independent units and independent probe points would give."""
-    attack = battery(pool)[0]
+    attack = primary.attack
     background = draw(pool, profile, np.random.default_rng(29)).background
     golds = pool.evidence.take(pool.group("gold"))
     scores = score_targets(attack, golds, background)
     known = np.isfinite(scores.level).all(0)
     units = scores.level[:, known] - scores.level[:, known].mean(0)
-    fitted, usable = attack.fit(background)  # type: ignore[attr-defined]
+    fitted, usable = attack.fit(background)
     reading = golds.readings[attack.probes[0]]
-    points = fitted.weights()[usable] * reading.values["z"][:, usable]
+    points = fitted.weights()[usable] * attack.values(reading, background)[:, usable]
     points = points - points.mean(0)
     actual = float(units.sum(1).var(ddof=1))
     return {
@@ -69,12 +70,12 @@ def dependence(pool: Pool, profile: str = "standard") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def spread_sizes(pool: Pool, golds: int, draws: int = 400) -> dict[str, Any]:
+def spread_sizes(pool: Pool, golds: int, primary: Candidate, draws: int = 400) -> dict[str, Any]:
     """Mean squares of a Gold left out and of a fresh one after the size correction, and upper 5% rejections."""
-    scores, known = _unit_scores(pool, "standard", 0)
+    scores, known = _unit_scores(pool, "standard", 0, primary)
     values, rng = scores.level[:, known], np.random.default_rng(31)
     original = score_targets(
-        battery(pool)[0], pool.evidence.take(pool.group("original")),
+        primary.attack, pool.evidence.take(pool.group("original")),
         draw(pool, "standard", np.random.default_rng([0, 23])).background,
     ).level[:, known]  # fmt: skip
     ratio, rejected = [], []
@@ -91,12 +92,12 @@ def spread_sizes(pool: Pool, golds: int, draws: int = 400) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def unit_tests(pool: Pool, profile: str, audits: int = 40) -> dict[str, Any]:
+def unit_tests(pool: Pool, profile: str, primary: Candidate, audits: int = 40) -> dict[str, Any]:
     """Per-unit p-values of fresh Golds: shares at .05 and .001, for both kinds, and false discoveries."""
     golds = SIZES[profile][0]
     small, tiny, conformal, audits_with_any = [], [], [], []
     for seed in range(audits):
-        scores, known = _unit_scores(pool, profile, seed)
+        scores, known = _unit_scores(pool, profile, seed, primary)
         rows = np.random.default_rng([seed, 37]).permutation(len(scores.level))
         tests = unit_p_values(scores.level[rows[golds : golds + 1]][:, known], scores.level[rows[:golds]][:, known])
         small.append((tests.p <= 0.05).mean())

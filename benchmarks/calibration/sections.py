@@ -136,10 +136,4 @@ def _on_pools(pooled: dict[str, pd.DataFrame]) -> list[Study]:
             pooled["units"],
             (Target(("p <= .05",), 0.035, 0.065), Target(("p <= .001",), None, 0.002)),
         ),
-        Study(
-            "The signal of item requests",
-            "A fresh item's score within its own column of users, which is used, and within the asked users' "
-            "rows, which is not: honest variants read far from Gold on the rows. Standard profile.",
-            pooled["signals"],
-        ),
     ]

@@ -285,7 +285,63 @@ def test_an_original_no_wider_than_gold_gives_no_spread() -> None:
     assert np.isnan(SpreadScale(golds, golds.mean(0)[None]).read(golds[:1]).value)
 
 
+def _carried_along(rng: np.random.Generator, held: Floats, gain: Floats, along: float) -> Floats:
+    """Scores without seed noise: a unit that is held reads its gain, and moves all others a little."""
+    return np.asarray(held * gain + along * (held * gain).mean(-1, keepdims=True))
+
+
+def _spread_audit(rng: np.random.Generator, along: float) -> tuple[SpreadScale, SpreadScale, Floats, Floats]:
+    """The scale without and with a curve fitted on 32 references, and fresh systems with the share each holds."""
+    gain = rng.gamma(2.0, 1.0, 200)
+    golds = 1e-3 * rng.standard_normal((8, 200))
+    originals = _carried_along(rng, np.ones((2, 200)), gain, along)
+    straight = SpreadScale(golds, originals)
+
+    def drawn(shares: Floats) -> tuple[Floats, Floats]:
+        held = (rng.random((len(shares), 200)) < shares[:, None]).astype(np.float64)
+        return _carried_along(rng, held, gain, along), np.array([straight.effective(h) for h in held])
+
+    references, doses = drawn((np.arange(32) + 0.5) / 32)
+    read = [straight.read(r[None]) for r in references]
+    errors = [r.error * np.exp(r.log_variance) / straight.width for r in read]
+    line = fit_line(np.array([r.value for r in read]), doses, np.array(errors), 7)
+    return straight, SpreadScale(golds, originals, line), *drawn(np.array([0.05, 0.1, 0.2, 0.4, 0.7]))
+
+
+def test_spread_where_units_move_one_another_is_read_on_its_curve() -> None:
+    """Coverage of the share of squared gains that a system holds, by two-sided 95% intervals."""
+    rng, counts = np.random.default_rng(4), {"straight": [0, 0], "curve": [0, 0]}
+    for _ in range(60):
+        straight, curved, systems_, shares = _spread_audit(rng, along=0.5)
+        for name, scale in (("straight", straight), ("curve", curved)):
+            for system, share in zip(systems_, shares, strict=True):
+                low, high = scale.read(system[None]).bounds(0.025)
+                counts[name][0] += low <= share <= high
+                counts[name][1] += 1
+    covered = {name: inside / total for name, (inside, total) in counts.items()}
+    assert covered["straight"] < 0.3
+    assert covered["curve"] >= 0.9
+
+
+def test_margins_of_the_spread_are_on_its_curve() -> None:
+    golds, originals = systems(11, n_golds=6)
+    scale = SpreadScale(golds, originals, DoseLine(curvature=0.4))
+    target = originals[:1] * 0.5
+    reading = scale.read(target)
+    assert reading.value == pytest.approx(DoseLine(0.4).dose(SpreadScale(golds, originals).read(target).value))
+    low, high = reading.bounds(0.05)
+    assert low < reading.value < high
+    assert_allclose(reading.p_beyond(low), 0.05)
+
+
 # --- the line from readings to doses ----------------------------------------------------------------------------
+
+
+@given(st.floats(-0.9, 0.9), st.floats(-2, 3))
+def test_a_reading_is_the_inverse_of_its_dose(curvature: float, reading: float) -> None:
+    line = DoseLine(curvature)
+    assert line.reading(line.dose(reading)) == pytest.approx(reading, abs=1e-7)
+    assert line.dose(line.reading(reading)) == pytest.approx(reading, abs=1e-7)
 
 
 @given(st.floats(-0.9, 0.9), st.lists(st.floats(-2, 3), min_size=2, max_size=20))

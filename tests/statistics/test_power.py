@@ -80,6 +80,17 @@ def test_attainable_margin_against_brute_force(n_golds: int) -> None:
     assert found == pytest.approx(_brute_margin(level, pattern, spread, 0.05), rel=0.05)
 
 
+def test_a_margin_set_by_the_spread_is_on_its_curve() -> None:
+    golds, originals = systems(3, n_golds=8, n_units=60)
+    level, curve = np.zeros(8), DoseLine(curvature=-0.5)
+    found = [
+        attainable_margin(level, None, spread, alpha=0.05, rng=np.random.default_rng(0))
+        for spread in (SpreadScale(golds, originals), SpreadScale(golds, originals, curve))
+    ]
+    assert found[1] == pytest.approx(curve.dose(found[0]))
+    assert found[1] < 0.7 * found[0]
+
+
 @pytest.mark.parametrize("n_golds", [4, 8, 20])
 def test_nine_in_ten_fresh_golds_pass_at_the_attainable_margin(n_golds: int) -> None:
     """Over audits whose own Golds set the margin, which is what a reader of the report is promised."""
