@@ -312,14 +312,14 @@ def test_spread_where_units_move_one_another_is_read_on_its_curve() -> None:
     """Coverage of the share of squared gains that a system holds, by two-sided 95% intervals."""
     rng, counts = np.random.default_rng(4), {"straight": [0, 0], "curve": [0, 0]}
     for _ in range(60):
-        straight, curved, systems_, shares = _spread_audit(rng, along=0.5)
+        straight, curved, systems_, shares = _spread_audit(rng, along=0.2)
         for name, scale in (("straight", straight), ("curve", curved)):
             for system, share in zip(systems_, shares, strict=True):
                 low, high = scale.read(system[None]).bounds(0.025)
                 counts[name][0] += low <= share <= high
                 counts[name][1] += 1
     covered = {name: inside / total for name, (inside, total) in counts.items()}
-    assert covered["straight"] < 0.3
+    assert covered["straight"] < 0.8
     assert covered["curve"] >= 0.9
 
 
