@@ -17,6 +17,9 @@ from benchmarks.calibration.audits import draw, rules_of
 from benchmarks.calibration.candidates import Candidate
 from benchmarks.calibration.pools import Pool
 
+# Golds under test of one draw of the Golds that they are compared with: more tell little new of that draw.
+_FRESH = 12
+
 
 def _slope(doses: Floats, readings: Floats) -> float:
     known = np.isfinite(doses) & np.isfinite(readings)
@@ -99,11 +102,13 @@ def unit_tests(pool: Pool, profile: str, primary: Candidate, audits: int = 40) -
     for seed in range(audits):
         scores, known = _unit_scores(pool, profile, seed, primary)
         rows = np.random.default_rng([seed, 37]).permutation(len(scores.level))
-        tests = unit_p_values(scores.level[rows[golds : golds + 1]][:, known], scores.level[rows[:golds]][:, known])
-        small.append((tests.p <= 0.05).mean())
-        tiny.append((tests.p <= 0.001).mean())
-        conformal.append((tests.conformal_p <= 0.05).mean())
-        audits_with_any.append(bool((tests.q <= 0.05).any()))
+        own = scores.level[rows[:golds]][:, known]
+        for fresh in rows[golds : golds + _FRESH]:
+            tests = unit_p_values(scores.level[fresh : fresh + 1][:, known], own)
+            small.append((tests.p <= 0.05).mean())
+            tiny.append((tests.p <= 0.001).mean())
+            conformal.append((tests.conformal_p <= 0.05).mean())
+            audits_with_any.append(bool((tests.q <= 0.05).any()))
     return {
         "world": pool.world.name, "profile": profile, "units": int(known.sum()), "p <= .05": float(np.mean(small)),
         "p <= .001": float(np.mean(tiny)), "conformal <= .05": float(np.mean(conformal)),
