@@ -1,4 +1,4 @@
-"""Fold-in: a fresh user (or item) is told half of what was erased and asked for the other half.
+"""Fold-in: fresh users (or items) are told either half of what was erased and asked for the other half.
 
 Re-initialised rows read clean on rows, while the other side's factors still remember; a fresh account reads those.
 """
@@ -26,9 +26,10 @@ from auditkit.probes import offered, row_moments
 class FoldIn(Probe):
     """Scores of fresh entities. Points with `told` are the history and read NaN; the others are asked.
 
-    User requests: a fresh user is told a random half of the user's items (fixed per request) with item factors frozen;
-    signal `z`, the score of each asked item within the fresh user's row. Item requests: a fresh item is told a random
-    half of the item's training users; `z` is the score of each asked user within the fresh item's column.
+    User requests: two fresh users are told either half of the user's items (a random split, fixed per request) with
+    item factors frozen, and asked for the other; signal `z`, the score of each asked item within the fresh user's row.
+    Item requests: two fresh items are told either half of the item's training users; `z` is the score of each asked
+    user within the fresh item's column. So each pair is asked once.
 
     Item requests also answer `row`: the fresh item's score within each asked user's row, the requested items' own
     columns left out. How far a fresh item stands above trained ones depends on how long those were trained, so honest
@@ -42,17 +43,18 @@ class FoldIn(Probe):
     access: ClassVar[Access] = Access.NEW_USERS | Access.NEW_ITEMS | Access.SCORES
 
     def points(self, case: Case, *, rng: np.random.Generator) -> pd.DataFrame:
-        """Pairs of the forget units that have at least 4, half of each unit's marked as told; then decoys.
+        """Pairs of the forget units that have at least 4, told to one account and asked of another; then decoys.
 
-        Columns beside unit, user, item and told: `decoy`, asked of an account to compare with; `length`, of the told
-        history; `degree`, retained training pairs of the item (user) that is asked for.
+        Columns beside unit, user, item, told and account: `decoy`, asked of an account to compare with; `length`, of
+        the told history; `degree`, retained training pairs of the item (user) that is asked for.
         """
         forgotten, compared = halved_histories(case, rng), decoy_histories(case, rng)
-        found = pd.concat([forgotten.assign(decoy=False), compared.assign(decoy=~compared["told"])], ignore_index=True)
+        compared = compared.assign(decoy=~compared["told"], account=compared["account"] + len(forgotten))
+        found = pd.concat([forgotten.assign(decoy=False), compared], ignore_index=True)
         kept, by_user = case.retain.train, case.request.regime == "user"
         asked, ids = (found["item"], kept.items) if by_user else (found["user"], kept.users)
         degrees = np.bincount(ids, minlength=case.data.n_items if by_user else case.data.n_users)
-        lengths = found.groupby(case.request.regime)["told"].transform("sum")
+        lengths = found.groupby("account")["told"].transform("sum")
         return found.assign(length=lengths, degree=degrees[asked.to_numpy()])
 
     def read(
@@ -65,7 +67,7 @@ class FoldIn(Probe):
         told = points["told"].to_numpy()
         ids = points["item" if by_user else "user"].to_numpy()
         # In the order of the questions: a backbone's fixed draws for a fresh account may go by its place.
-        fresh, accounts = pd.factorize(points[case.request.regime])
+        fresh, accounts = pd.factorize(points["account"])
         order = np.flatnonzero(told)[np.argsort(fresh[told], kind="stable")]
         histories = np.split(ids[order], np.cumsum(np.bincount(fresh[told], minlength=len(accounts)))[:-1])
         scores = model.fold_in(histories, side=case.request.regime).double()
@@ -100,7 +102,7 @@ class FoldInAttack(LinearAttack):
     primary_for: ClassVar[frozenset[Regime]] = frozenset({"user", "item"})
     fails_in: ClassVar[frozenset[Regime]] = frozenset({"user", "item"})
     reads: ClassVar[str] = (
-        "what a fresh account that is told half of the erased history gets recommended of the other half"
+        "what fresh accounts that are told half of the erased history get recommended of the other half"
     )
 
     @property

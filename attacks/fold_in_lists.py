@@ -1,4 +1,4 @@
-"""Fold-in by lists: a fresh user is told half of an erased history, and her top-K list is read for the other half."""
+"""Fold-in by lists: fresh users are told half of an erased history, their top-K lists are read for the other half."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from auditkit.probes import offered
 class FoldInLists(Probe):
     """Places in the lists of fresh users. Points with `told` are the history and read NaN; the others are asked.
 
-    A fresh user is told a random half of an erased user's items (fixed per request) and gets a list without these.
-    Signals `log`, `reciprocal` and `hit` of `list_signals` at the other half.
+    Two fresh users are told either half of an erased user's items (a random split, fixed per request) and get a list
+    without these, in which the other half is looked for. Signals `log`, `reciprocal` and `hit` of `list_signals` there.
 
     Attributes:
         k: length of the lists, 1 or more.
@@ -35,7 +35,7 @@ class FoldInLists(Probe):
     access: ClassVar[Access] = Access.LISTS | Access.NEW_USERS
 
     def points(self, case: Case, *, rng: np.random.Generator) -> pd.DataFrame:
-        """Pairs of the erased users that have at least 4, half of each user's marked as told."""
+        """Pairs of the erased users that have at least 4, told to one fresh user and asked of another."""
         if case.request.regime != "user":
             raise NotApplicableError("lists are made for users; a fresh user is told the history of an erased one")
         return halved_histories(case, rng)
@@ -47,8 +47,8 @@ class FoldInLists(Probe):
         if not isinstance(model, Backbone) and not hasattr(model, "fold_in"):
             raise NotApplicableError(f"a {type(model).__name__} takes no new users (it has no fold_in)")
         told, items = points["told"].to_numpy(), points["item"].to_numpy()
-        units, fresh = np.unique(points["unit"].to_numpy(), return_inverse=True)
-        histories = [items[told & (fresh == k)] for k in range(len(units))]
+        fresh = points["account"].to_numpy()
+        histories = [items[told & (fresh == k)] for k in range(fresh.max() + 1)]
         scores = offered(model.fold_in(histories, side="user"))
         known = (torch.as_tensor(ids, device=scores.device) for ids in (fresh[told], items[told]))
         scores[tuple(known)] = torch.nan

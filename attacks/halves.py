@@ -1,4 +1,4 @@
-"""Halving what was forgotten: one half is told to the system, the other is asked."""
+"""Halving what was forgotten: one half is told to the system and the other asked, then the other way round."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ def _halved(pairs: pd.DataFrame, by: str, rng: np.random.Generator) -> pd.DataFr
 
 
 def halved_histories(case: Case, rng: np.random.Generator) -> pd.DataFrame:
-    """Pairs of the forget units that have at least 4, half of each unit's marked in the column `told`.
+    """Pairs of the forget units that have at least 4, each twice: told to one fresh account, asked of another.
+
+    A random half of a unit's pairs, rounded down, is told to its first account and asked of its second, the other half
+    the other way round. Asked once of either half, a level would hang on the seed's noise at half of the pairs.
+
+    Columns beside unit, user and item: `told`, and `account`, int 0, 1, ... for each fresh account.
 
     Raises:
         NotApplicableError: the request names no whole users or items, or none of them has 4 pairs.
@@ -42,7 +47,9 @@ def halved_histories(case: Case, rng: np.random.Generator) -> pd.DataFrame:
     found = _halved(pairs[case.forget[pairs["unit"].to_numpy()]], "unit", rng)
     if found.empty:
         raise NotApplicableError(f"no unit of the request has {MIN_PAIRS} training pairs to halve")
-    return found
+    unit, _ = pd.factorize(found["unit"])
+    both = [found.assign(account=2 * unit), found.assign(told=~found["told"], account=2 * unit + 1)]
+    return pd.concat(both, ignore_index=True)
 
 
 def decoy_histories(case: Case, rng: np.random.Generator) -> pd.DataFrame:
@@ -50,8 +57,8 @@ def decoy_histories(case: Case, rng: np.random.Generator) -> pd.DataFrame:
 
     No system was trained on what is asked, and all were trained alike on what is told. At most 300 users (items) are
     drawn. Their points hang on one retained unit, whichever account they are of: all systems hold it, so it carries no
-    weight in a score. Columns as those of `halved_histories`; empty where there is no such unit, or nobody with 4
-    training pairs and a test pair.
+    weight in a score. Each has one account. Columns as those of `halved_histories`; empty where there is no such unit,
+    or nobody with 4 training pairs and a test pair.
     """
     by, unit = case.request.regime, np.flatnonzero(case.units["group"] == "retain")[:1]
     named = case.request.users if by == "user" else case.request.items
@@ -64,4 +71,4 @@ def decoy_histories(case: Case, rng: np.random.Generator) -> pd.DataFrame:
     chosen = rng.permutation(np.unique(halved[by]))[: MOST_DECOYS if len(unit) else 0]
     found: pd.DataFrame = pd.concat([halved[halved["told"]], tests.assign(told=False)], ignore_index=True)
     found = found[found[by].isin(chosen)].reset_index(drop=True)
-    return found.assign(unit=unit[0] if len(unit) else 0)
+    return found.assign(unit=unit[0] if len(unit) else 0, account=pd.factorize(found[by])[0])

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from pandas.util import hash_pandas_object
 
 from auditkit.attacks.exposure import HitRate
 from auditkit.attacks.fold_in import FoldIn
@@ -72,21 +74,23 @@ def _case(world: World, root: str | None) -> Case:
     return Case(data, full.request, full.units[kept].reset_index(drop=True))
 
 
-def _address(builds: list[str], world: World) -> str:
-    """Name of the file with the answers of these builds; what is kept of them is part of it."""
-    kept = {probe.name: (canonical(probe), signals) for probe, signals in _KEPT[world.regime].items()}
-    return digest_of(builds, kept)[:24]
+def _address(builds: list[str], questions: Mapping[Probe, pd.DataFrame], world: World) -> str:
+    """Name of the file with the answers of these builds: by what was asked, and what is kept of the answers."""
+    asked = {p.name: (canonical(p), int(hash_pandas_object(q).sum()), *q.columns) for p, q in questions.items()}
+    kept = {probe.name: signals for probe, signals in _KEPT[world.regime].items()}
+    return digest_of(builds, asked, kept)[:24]
 
 
 def _key(probe: Probe, signal: str) -> str:
     return f"{probe.name} {signal}"
 
 
-def _observe(systems: Sequence[System], case: Case, shop: Workshop, world: World, talk: Talk) -> dict[str, Floats]:
-    kept = _KEPT[world.regime]
-    questions = fix_points(list(kept), case, seed=0)
+def _observe(
+    systems: Sequence[System], case: Case, shop: Workshop, questions: Mapping[Probe, pd.DataFrame], talk: Talk
+) -> dict[str, Floats]:
+    kept = _KEPT[case.request.regime]
     stream = ((system, model) for system, model, _ in build(systems, shop, talk))
-    readings = observe(stream, questions, case, seed=0).readings
+    readings = observe(stream, dict(questions), case, seed=0).readings
     return {_key(p, s): r.values[s] for p, r in readings.items() for s in kept[p]}
 
 
@@ -100,21 +104,22 @@ def gather(world: World, folder: Path, root: str | None = None, device: str = "c
         device: where to train.
     """
     case, systems = _case(world, root), pool(world)
+    questions = fix_points(list(_KEPT[world.regime]), case, seed=0)
     own = folder / world.slug
     shop = Workshop(case.data, case.request, Store(own / "systems"), device)
     with Talk() as talk:
         parts = []
         for start in range(0, len(systems), _CHUNK):
             chunk = systems[start : start + _CHUNK]
-            path = own / f"{_address([shop.address(s.build) for s in chunk], world)}.npz"
+            path = own / f"{_address([shop.address(s.build) for s in chunk], questions, world)}.npz"
             if not path.exists():
                 talk(f"{world.name}: {chunk[0].name}", start, len(systems))
-                answers = _observe(chunk, case, shop, world, talk)
+                answers = _observe(chunk, case, shop, questions, talk)
                 replace_file(path, partial(_write, answers))
             with np.load(path) as stored:
                 parts.append({name: stored[name] for name in stored.files})
     shutil.rmtree(own / "systems", ignore_errors=True)
-    return Pool(world, case, _evidence(case, systems, world, parts))
+    return Pool(world, case, _evidence(case, systems, questions, parts))
 
 
 def _write(arrays: dict[str, Floats], path: Path) -> None:
@@ -122,9 +127,14 @@ def _write(arrays: dict[str, Floats], path: Path) -> None:
         np.savez(out, **arrays)  # type: ignore[arg-type]
 
 
-def _evidence(case: Case, systems: Sequence[System], world: World, parts: list[dict[str, Floats]]) -> Evidence:
-    readings, kept = {}, _KEPT[world.regime]
-    for probe, points in fix_points(list(kept), case, seed=0).items():
+def _evidence(
+    case: Case,
+    systems: Sequence[System],
+    questions: Mapping[Probe, pd.DataFrame],
+    parts: list[dict[str, Floats]],
+) -> Evidence:
+    readings, kept = {}, _KEPT[case.request.regime]
+    for probe, points in questions.items():
         values = {s: np.concatenate([part[_key(probe, s)] for part in parts]) for s in kept[probe]}
         readings[probe] = Reading(points, values, len(case.units))
     return Evidence(tuple(systems), case.units, *entitlement(systems, case), readings)
