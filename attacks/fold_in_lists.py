@@ -47,8 +47,9 @@ class FoldInLists(Probe):
         if not isinstance(model, Backbone) and not hasattr(model, "fold_in"):
             raise NotApplicableError(f"a {type(model).__name__} takes no new users (it has no fold_in)")
         told, items = points["told"].to_numpy(), points["item"].to_numpy()
-        fresh = points["account"].to_numpy()
-        histories = [items[told & (fresh == k)] for k in range(fresh.max() + 1)]
+        # In the order of the questions, as fold-in asks them: a backbone's fixed draws may go by the place.
+        fresh, accounts = pd.factorize(points["account"])
+        histories = [items[told & (fresh == k)] for k in range(len(accounts))]
         scores = offered(model.fold_in(histories, side="user"))
         known = (torch.as_tensor(ids, device=scores.device) for ids in (fresh[told], items[told]))
         scores[tuple(known)] = torch.nan

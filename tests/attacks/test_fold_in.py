@@ -32,14 +32,19 @@ class TestFoldInProbe(ProbeTests):
         with pytest.raises(NotApplicableError, match="whole users or items"):
             self.points(small_case("interaction"))
 
-    def test_half_of_each_unit_is_told(self) -> None:
+    def test_either_half_of_each_unit_is_told_and_the_other_asked(self) -> None:
         for case, _, _ in self.examples():
             points, pairs = self.points(case), case.pairs()
             points = points[case.forget[points["unit"]]]
             sizes = pairs[case.forget[pairs["unit"]]].groupby("unit").size()
             assert set(points["unit"]) == set(sizes[sizes >= 4].index)
-            told = points.groupby("unit")["told"].sum()
-            assert (told == sizes[told.index] // 2).all()
+            by_account = points.groupby(["unit", "account"])["told"].sum().groupby("unit")
+            assert (by_account.size() == 2).all()
+            assert (by_account.min() == sizes[by_account.min().index] // 2).all()
+            assert (by_account.sum() == sizes[by_account.sum().index]).all()
+            each = points.groupby(["user", "item"])["told"]
+            assert (each.size() == 2).all()
+            assert (each.sum() == 1).all()
 
     def test_decoys_are_test_pairs_of_retained_accounts(self) -> None:
         for case, _, _ in self.examples():
@@ -68,8 +73,9 @@ class TestFoldInProbe(ProbeTests):
             points, by = _decoyed_points(case), case.request.regime
             kept = case.retain.train.items if by == "user" else case.retain.train.users
             asked = points["item" if by == "user" else "user"]
+            told = points.groupby("account")["told"].sum()
             assert list(points["degree"]) == [(kept == one).sum() for one in asked]
-            assert list(points["length"]) == [points["told"][points[by] == one].sum() for one in points[by]]
+            assert list(points["length"]) == [told[one] for one in points["account"]]
 
     def test_without_test_pairs_there_are_no_decoys(self) -> None:
         for case, _, _ in self.examples():
@@ -101,11 +107,11 @@ class TestFoldInProbe(ProbeTests):
         case, model = small_case("user"), _original("user")
         points = self.points(case)
         found = self.read(model, case)["z"]
-        accounts = points["user"].unique()
-        histories = [points.loc[(points["user"] == u) & points["told"], "item"].to_numpy() for u in accounts]
+        accounts = points["account"].unique()
+        histories = [points.loc[(points["account"] == a) & points["told"], "item"].to_numpy() for a in accounts]
         rows = model.fold_in(histories).double().numpy()
         for k, account in enumerate(accounts):
-            mine = (points["user"] == account) & ~points["told"]
+            mine = (points["account"] == account) & ~points["told"]
             row = rows[k]
             assert_allclose(found[mine], (row[points["item"][mine]] - row.mean()) / row.std(), rtol=1e-9)
 
@@ -113,13 +119,13 @@ class TestFoldInProbe(ProbeTests):
         case, model = small_case("item"), _original("item")
         points = self.points(case)
         found = self.read(model, case)
-        accounts = points["item"].unique()
-        histories = [points.loc[(points["item"] == i) & points["told"], "user"].to_numpy() for i in accounts]
+        accounts = points["account"].unique()
+        histories = [points.loc[(points["account"] == a) & points["told"], "user"].to_numpy() for a in accounts]
         fresh = model.fold_in(histories, side="item").double().numpy()
         rows = model.score(np.arange(model.n_users)).double().numpy()
         others = np.delete(rows, case.request.items, axis=1)
         for k, account in enumerate(accounts):
-            mine = (points["item"] == account) & ~points["told"]
+            mine = (points["account"] == account) & ~points["told"]
             users = points["user"][mine].to_numpy()
             column = (fresh[k, users] - fresh[k].mean()) / fresh[k].std()
             row = (fresh[k, users] - others[users].mean(1)) / others[users].std(1)

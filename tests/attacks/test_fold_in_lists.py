@@ -15,23 +15,24 @@ class TestFoldInLists(ProbeTests):
     probe = FoldInLists(k=5)
     regimes = ("user",)
 
-    def test_half_of_each_user_is_told_and_reads_nan(self) -> None:
+    def test_each_pair_is_told_once_and_asked_once_and_told_ones_read_nan(self) -> None:
         for case, original, _ in self.examples():
-            points, pairs = self.points(case), case.pairs()
-            sizes = pairs[case.forget[pairs["unit"]]].groupby("unit").size()
-            told = points.groupby("unit")["told"].sum()
-            assert (told == sizes[told.index] // 2).all()
+            points = self.points(case)
+            each = points.groupby(["unit", "item"])["told"]
+            assert (each.size() == 2).all()
+            assert (each.sum() == 1).all()
+            assert (points.groupby("unit")["account"].nunique() == 2).all()
             assert np.array_equal(np.isnan(self.read(original, case)["hit"]), points["told"].to_numpy())
 
     def test_against_a_sorted_row(self) -> None:
         for case, original, _ in self.examples():
             points = self.points(case)
             found = self.read(original, case, points)
-            units = points["unit"].unique()
-            histories = [points["item"][(points["unit"] == u) & points["told"]].to_numpy() for u in units]
+            accounts = points["account"].unique()
+            histories = [points["item"][(points["account"] == a) & points["told"]].to_numpy() for a in accounts]
             rows = original.fold_in(histories).double().numpy()
-            for unit, told, row in zip(units, histories, rows, strict=True):
-                mine = points[points["unit"] == unit]
+            for account, told, row in zip(accounts, histories, rows, strict=True):
+                mine = points[points["account"] == account]
                 best = [i for i in np.argsort(-row, kind="stable") if i not in told][:5]
                 for at, item in mine["item"][~mine["told"]].items():
                     place = best.index(item) + 1 if item in best else None
