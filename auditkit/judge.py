@@ -128,8 +128,9 @@ def _doubts(
     if primary.pattern is None:
         doubts.append(f"the pattern is not shown: {yardstick.without_pattern}; a larger request may settle it")
     if primary.spread is None and runs < MIN_RUNS_WITHOUT_SPREAD:
+        why = yardstick.without_spread or "not by the units that it answered"
         doubts.append(
-            f"the spread is not shown ({yardstick.without_spread}), so {MIN_RUNS_WITHOUT_SPREAD} runs of the unlearner "
+            f"the spread is not shown ({why}), so {MIN_RUNS_WITHOUT_SPREAD} runs of the unlearner "
             f"are needed, not {runs}"
         )
     excused = primary.excused(rules.margin, rules.alpha)

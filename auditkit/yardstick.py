@@ -123,15 +123,19 @@ class Yardstick:
 
     @property
     def has_spread(self) -> bool:
-        """The spread applies: enough units, and the attack is a signed linear score."""
-        return self.scores.pattern is not None and int(self.judged.sum()) >= MIN_UNITS_SPREAD
+        """The spread applies: a signed linear score, enough units, and the original stands out in it."""
+        return not self.without_spread
 
-    @property
+    @cached_property
     def without_spread(self) -> str:
-        """Why a reading has no spread, where it has none."""
+        """Why there is no spread to read, empty where there is one."""
         if self.scores.pattern is None:
             return "not a linear score"
-        return "the original spreads no wider than the Golds" if self.has_spread else f"needs {MIN_UNITS_SPREAD} units"
+        if self.judged.sum() < MIN_UNITS_SPREAD:
+            return f"needs {MIN_UNITS_SPREAD} units"
+        if not self._spread.shown(self.rules.alpha):
+            return "the original spreads no wider than the Golds"
+        return ""
 
     @cached_property
     def power(self) -> bool:

@@ -313,6 +313,12 @@ class SpreadScale:
         width = self.original - self.gold
         return width if width > 0 else float("nan")
 
+    def shown(self, alpha: float) -> bool:
+        """The originals spread wider than Golds, beyond the Golds' scatter: one-sided 1 - alpha bound on log V."""
+        error, degrees = standard_error(self.sd_logs, len(self.golds), np.zeros(1))
+        beyond = float(np.log(max(self.original, self._floor)) - self.gold_logs.mean())
+        return beyond > t_isf(alpha, degrees) * error
+
     def ratios(self, variances: Floats) -> Floats:
         """(V - V_G) / (V_O - V_G), any shape; NaN where the original spreads no wider than Gold."""
         return np.asarray((variances - self.gold) / self.width)

@@ -323,6 +323,25 @@ def test_spread_where_units_move_one_another_is_read_on_its_curve() -> None:
     assert covered["curve"] >= 0.9
 
 
+def test_a_spread_that_the_original_hardly_shows_would_fail_true_golds() -> None:
+    """Originals that spread as Golds do: read wherever the ratio is finite, and only where the original stands out."""
+    rng = np.random.default_rng(6)
+    failed, shown, audits = 0, 0, 4_000
+    failed_where_shown = 0
+    for _ in range(audits):
+        drawn = rng.standard_normal((11, 60))
+        scale = SpreadScale(drawn[:8], drawn[8:10])
+        reading = scale.read(drawn[10:])
+        if np.isfinite(reading.value):
+            fails = reading.p_beyond(0.25) < 0.025 / 3
+            failed += fails
+            shown += scale.shown(0.05)
+            failed_where_shown += fails and scale.shown(0.05)
+    assert failed / audits > 0.002
+    assert shown / audits <= 0.06
+    assert failed_where_shown / audits <= 0.001
+
+
 def test_margins_of_the_spread_are_on_its_curve() -> None:
     golds, originals = systems(11, n_golds=6)
     scale = SpreadScale(golds, originals, DoseLine(curvature=0.4))
