@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from auditkit.deletion import Regime
 from auditkit.plan import SIZES
 from benchmarks.calibration import studies
-from benchmarks.calibration.audits import draw, references
-from benchmarks.calibration.candidates import default
+from benchmarks.calibration.audits import battery, draw, references, replicate
+from benchmarks.calibration.candidates import CANDIDATES, Candidate, default
 from benchmarks.calibration.derived import with_derived
 from benchmarks.calibration.page import Study, markdown, page
-from benchmarks.calibration.pools import Pool, gather
+from benchmarks.calibration.pools import KEPT, Pool, gather
+from benchmarks.calibration.primaries import row
 from benchmarks.calibration.replicates import replicates
+from benchmarks.calibration.studied import studied
 from benchmarks.calibration.targets import Target
 from benchmarks.calibration.worlds import CELLS, WORLDS, World, pool, shrunk
 
@@ -89,6 +92,39 @@ def test_derived_systems_have_the_level_they_were_tuned_to(folder: Path, gathere
     assert not (table[table["group"] == "original"]["verdict"] == "PASS").any()
     again = replicates(with_derived(gathered), "quick", 2, default("interaction"), folder, jobs=1)
     pd.testing.assert_frame_equal(table, again)
+
+
+@pytest.mark.parametrize("regime", CANDIDATES)
+def test_candidates_may_decide_and_what_they_read_is_kept(regime: Regime) -> None:
+    candidates = CANDIDATES[regime]
+    assert len({c.slug for c in candidates}) == len(candidates)
+    assert default(regime) == candidates[0]
+    for candidate in candidates:
+        assert regime in candidate.attack.primary_for
+        assert set(candidate.attack.probes) <= set(KEPT[regime])
+        assert candidate.attack.read_signal in KEPT[regime][candidate.attack.probes[0]]
+        assert not candidate.attack.access_in(regime) & ~candidate.allowed
+
+
+def _listed() -> Candidate:
+    return next(c for c in CANDIDATES["interaction"] if c.attack.name == "listed")
+
+
+def test_what_an_auditor_may_not_ask_does_not_decide(gathered: Pool) -> None:
+    assert [attack.name for attack in battery(gathered, _listed())] == ["listed"]
+    table = replicate(with_derived(gathered), "quick", 0, _listed())
+    originals, shifted = (table[table["group"] == name] for name in ("original", "original - constant"))
+    assert originals["level"].notna().all()
+    assert (shifted["verdict"] == "INCONCLUSIVE").all(), "what a list would show of shifted scores is not known"
+
+
+def test_a_candidate_is_summed_up_in_one_row(folder: Path, gathered: Pool) -> None:
+    made = studied([gathered], [_listed()], folder, 2, 1)
+    found = row(gathered, _listed(), made)
+    assert found["attack"] == "listed, by lists alone"
+    bad = next(s.table for s in made if s.title == "Methods that must not pass")
+    assert found["worst bad PASS"] == bad["PASS"].max()
+    assert found["bad"] == str(sum(bad["PASS"] > 0.01))
 
 
 def _table(**columns: object) -> pd.DataFrame:

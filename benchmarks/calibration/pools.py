@@ -31,7 +31,7 @@ from benchmarks.calibration.worlds import World, pool
 
 _CHUNK = 16
 # Signals that attacks read which may decide there, alone or as diagnostics; others would only fill memory.
-_KEPT: Mapping[Regime, Mapping[Probe, tuple[str, ...]]] = {
+KEPT: Mapping[Regime, Mapping[Probe, tuple[str, ...]]] = {
     "interaction": {
         Pairs(): ("z", "rank", "margin", "softmax"), MatchedPairs(): ("z",), ListedPairs(100): ("hit",),
     },
@@ -77,7 +77,7 @@ def _case(world: World, root: str | None) -> Case:
 def _address(builds: list[str], questions: Mapping[Probe, pd.DataFrame], world: World) -> str:
     """Name of the file with the answers of these builds: by what was asked, and what is kept of the answers."""
     asked = {p.name: (canonical(p), int(hash_pandas_object(q).sum()), *q.columns) for p, q in questions.items()}
-    kept = {probe.name: signals for probe, signals in _KEPT[world.regime].items()}
+    kept = {probe.name: signals for probe, signals in KEPT[world.regime].items()}
     return digest_of(builds, asked, kept)[:24]
 
 
@@ -88,7 +88,7 @@ def _key(probe: Probe, signal: str) -> str:
 def _observe(
     systems: Sequence[System], case: Case, shop: Workshop, questions: Mapping[Probe, pd.DataFrame], talk: Talk
 ) -> dict[str, Floats]:
-    kept = _KEPT[case.request.regime]
+    kept = KEPT[case.request.regime]
     stream = ((system, model) for system, model, _ in build(systems, shop, talk))
     readings = observe(stream, dict(questions), case, seed=0).readings
     return {_key(p, s): r.values[s] for p, r in readings.items() for s in kept[p]}
@@ -104,7 +104,7 @@ def gather(world: World, folder: Path, root: str | None = None, device: str = "c
         device: where to train.
     """
     case, systems = _case(world, root), pool(world)
-    questions = fix_points(list(_KEPT[world.regime]), case, seed=0)
+    questions = fix_points(list(KEPT[world.regime]), case, seed=0)
     own = folder / world.slug
     shop = Workshop(case.data, case.request, Store(own / "systems"), device)
     with Talk() as talk:
@@ -133,7 +133,7 @@ def _evidence(
     questions: Mapping[Probe, pd.DataFrame],
     parts: list[dict[str, Floats]],
 ) -> Evidence:
-    readings, kept = {}, _KEPT[case.request.regime]
+    readings, kept = {}, KEPT[case.request.regime]
     for probe, points in questions.items():
         values = {s: np.concatenate([part[_key(probe, s)] for part in parts]) for s in kept[probe]}
         readings[probe] = Reading(points, values, len(case.units))

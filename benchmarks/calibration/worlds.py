@@ -192,5 +192,5 @@ def pool(world: World) -> list[System]:
 def shrunk(world: World) -> World:
     """The same world with few, hardly trained systems: enough to try the machinery."""
     return replace(
-        world, golds=10, originals=3, pairs=1, per_rung=1, per_low_rung=1, variants=1, cheats=1, fit={"epochs": 6}
+        world, golds=24, originals=3, pairs=1, per_rung=1, per_low_rung=1, variants=1, cheats=1, fit={"epochs": 6}
     )
