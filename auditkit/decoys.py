@@ -32,6 +32,8 @@ MOST_SHARED = 0.5
 MOST_SEEDS, MOST_SEEDS_ITEMS = 2.25, 3.0
 # Of a reading. Where decoys share the better half of it, it is theirs.
 LEAST_LEFT = 0.5
+# What decoys leave of a reading must lie beyond the margin by a one-sided bound at this level.
+LEFT_ALPHA = 0.05
 
 
 def _degrees(units: pd.DataFrame) -> Floats:
@@ -227,23 +229,21 @@ def confirmed(plain: Mapping[str, tuple[float, float]], free: Mapping[str, tuple
 
 
 def left_standing(
-    plain: Mapping[str, tuple[float, float]], free: Mapping[str, tuple[float, float]], margin: float
+    plain: Mapping[str, tuple[float, float]], free: Mapping[str, tuple[float, float]]
 ) -> dict[str, float]:
     """p-values of readings that decoys on fresh accounts leave standing, 1 for the others.
 
-    A reading stands if what is left of it without what decoys share lies beyond the margin and is half of it or more,
-    or more than the original reads. A dose is small there beside what another length of training moves, so how far the
-    two lie apart tells nothing (`Shared.most` bounds what may be excused), and a second test would cost the FAIL of
-    what decoys do not share at all.
+    A reading stands if what is left of it without what decoys share lies beyond the margin at a one-sided 5%, and is
+    half of it or more, or more than the original reads. A dose is small there beside what another length of training
+    moves, so how far the two lie apart tells nothing (`Shared.most` bounds what may be excused).
 
     Args:
-        plain: statistic -> reading and p-value.
+        plain: statistic -> reading and p-value of not being beyond the margin.
         free: the same without what decoys share; a statistic that is missing there takes nothing back.
-        margin: on the dose scale.
     """
     found = {}
     for name, (value, p) in plain.items():
-        left = free[name][0] if name in free else float("nan")
+        left, left_p = free.get(name, (float("nan"), 0.0))
         own = left * np.sign(value) >= LEAST_LEFT * abs(value) or left > 1
-        found[name] = p if np.isnan(left) or (own and abs(left) > margin) else 1.0
+        found[name] = p if np.isnan(left) or (own and left_p < LEFT_ALPHA) else 1.0
     return found

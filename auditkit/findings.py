@@ -74,7 +74,7 @@ class Judged:
         """p-values of not being beyond the margin, by statistic; also without what decoys share, if there are any."""
         free = {} if self.unshared is None else self.unshared._beyond(margin)
         if self.accounts:
-            return left_standing(self._beyond(margin), free, margin)
+            return left_standing(self._beyond(margin), free)
         return confirmed(self._beyond(margin), free)
 
     def _beyond(self, margin: float) -> dict[str, tuple[float, float]]:

@@ -321,16 +321,18 @@ def test_an_original_far_from_gold_on_decoys_stays_a_yardstick(world: Decoyed, b
 
 @pytest.mark.parametrize(
     ("value", "left", "stands"),
-    [(0.8, 0.41, True), (0.8, 0.39, False), (0.25, 0.19, False), (-0.8, -0.41, True), (-0.8, -0.39, False),
+    [(0.8, 0.41, True), (0.8, 0.39, False), (-0.8, -0.41, True), (-0.8, -0.39, False),
      (-0.8, 0.5, False), (2.4, 1.01, True), (2.4, 0.99, False), (-2.4, -1.01, False), (0.3, 0.9, True)],
 )  # fmt: skip
 def test_a_reading_stands_by_what_decoys_do_not_share(value: float, left: float, stands: bool) -> None:
-    assert left_standing({"level": (value, 0.01)}, {"level": (left, 0.7)}, 0.2) == {"level": 0.01 if stands else 1.0}
+    plain = {"level": (value, 0.01)}
+    assert left_standing(plain, {"level": (left, 0.04)}) == {"level": 0.01 if stands else 1.0}
+    assert left_standing(plain, {"level": (left, 0.06)}) == {"level": 1.0}, "not surely beyond the margin"
 
 
 def test_what_has_no_reading_without_decoys_stands() -> None:
     plain = {"level": (0.3, 0.01), "spread": (0.1, 0.8)}
-    assert left_standing(plain, {}, 0.2) == {"level": 0.01, "spread": 0.8}
+    assert left_standing(plain, {}) == {"level": 0.01, "spread": 0.8}
 
 
 def test_a_probe_that_is_not_there_is_refused_before_decoys_are_sought(background: Evidence) -> None:
