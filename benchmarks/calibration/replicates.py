@@ -22,7 +22,7 @@ _RULE = (
     "auditkit/statistics/dose.py", "auditkit/statistics/likelihood.py", "auditkit/statistics/multiplicity.py",
     "auditkit/statistics/power.py", "auditkit/resolution.py",
     "auditkit/crossing.py", "auditkit/decoys.py", "auditkit/linear.py", "auditkit/findings.py", "auditkit/judge.py",
-    "auditkit/controls.py",
+    "auditkit/controls.py", "auditkit/yardstick.py",
     *(f"attacks/{name}.py" for name in (
         "exposure", "fold_in", "fold_in_lists", "halves", "lira", "lira_combined", "lira_linear", "listed",
         "matched_items", "rank_probe", "top_lists",
