@@ -34,7 +34,7 @@ SIZES: Mapping[str, tuple[int, int]] = {"quick": (4, 16), "standard": (8, 32), "
 MARGINS: Mapping[str, tuple[float, float, float]] = {
     "interaction": (0.10, 0.10, 0.05),
     "user": (0.20, 0.15, 0.12),
-    "item": (0.40, 0.25, 0.20),
+    "item": (0.30, 0.25, 0.20),
     "modality": (0.40, 0.25, 0.20),
 }
 TIMED_GOLDS = 3

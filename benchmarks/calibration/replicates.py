@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 from auditkit.digests import digest_of
 from auditkit.talk import Talk
 from auditkit.writing import replace_file
-from benchmarks.calibration.audits import replicate
+from benchmarks.calibration.audits import replicate, rules_of
 from benchmarks.calibration.candidates import Candidate
 from benchmarks.calibration.pools import Pool
 
@@ -55,7 +55,8 @@ def replicates(
         jobs: processes.
     """
     systems = digest_of([s.name for s in pool.evidence.systems])[:8]
-    own = folder / pool.world.slug / f"audits-{rule_digest()}-{systems}-{profile}-{runs}" / primary.slug
+    margin = rules_of(pool, profile, primary).margin
+    own = folder / pool.world.slug / f"audits-{rule_digest()}-{systems}-{profile}-{margin:g}-{runs}" / primary.slug
     batches = [range(k, min(k + _BATCH, audits)) for k in range(0, audits, _BATCH)]
     with Talk() as talk:
         for done, batch in enumerate(batches):
