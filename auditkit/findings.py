@@ -51,6 +51,7 @@ class Judged:
         units: which units those are, bool [n_units].
         unshared: the readings without what decoys share; None where there are too few decoys, or these moved too far.
         accounts: the decoys are fresh accounts, not pairs.
+        coarse: the scale is too coarse to FAIL anything by (`Yardstick.coarse`).
     """
 
     level: Reading
@@ -63,6 +64,7 @@ class Judged:
     units: Bools
     unshared: Judged | None = None
     accounts: bool = False
+    coarse: bool = False
 
     def inside(self, margin: float, alpha: float) -> bool:
         """Every bound of every statistic that applies is inside the margin."""
@@ -72,6 +74,8 @@ class Judged:
 
     def p_values(self, margin: float) -> dict[str, float]:
         """p-values of not being beyond the margin, by statistic; also without what decoys share, if there are any."""
+        if self.coarse:
+            return dict.fromkeys(self._beyond(margin), 1.0)
         free = {} if self.unshared is None else self.unshared._beyond(margin)
         if self.accounts:
             return left_standing(self._beyond(margin), free)
@@ -84,6 +88,8 @@ class Judged:
 
     def excused(self, margin: float, alpha: float) -> list[str]:
         """Statistics beyond the margin that do not count, since decoys moved alike."""
+        if self.coarse:
+            return []
         counted = self.p_values(margin)
         return [name for name, (_, p) in self._beyond(margin).items() if p < alpha / 2 <= counted[name]]
 
@@ -134,7 +140,7 @@ def read_scores(yardstick: Yardstick, scores: Scores, unshared: Scores | None = 
     Raises:
         NotApplicableError: it answered none of the judged units.
     """
-    plain = _read(yardstick, scores)
+    plain = replace(_read(yardstick, scores), coarse=yardstick.coarse)
     if unshared is None or yardstick.unshared is None or not yardstick.unshared.power:
         return plain
     if not np.isfinite(unshared.level).all(0).any():
@@ -195,6 +201,7 @@ def _bands(yardstick: Yardstick, scores: Scores) -> dict[str, Estimate]:
     return {band.group: reported_interval(band.distance, n_units=band.n_units) for band in bands if band.n_units}
 
 
+_COARSE = "not even a Gold is told from the original within one dose, and no decoys stand beside it: it cannot FAIL"
 _NO_POWER = "the original does not stand out from the Golds: no power"
 
 
@@ -267,6 +274,8 @@ def _note(yardstick: Yardstick, judged: Judged) -> str:
     if judged.spread is not None and judged.spread.value < 0:
         notes.append("spread below Gold's, which is no evidence either way")
     excused = judged.excused(yardstick.rules.margin, yardstick.rules.alpha)
+    if judged.coarse:
+        notes.append(_COARSE)
     if excused:
         notes.append(f"pairs that nobody was trained on moved alike, so {' and '.join(excused)} cannot FAIL it")
     return "; ".join(notes)

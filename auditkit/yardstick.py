@@ -159,6 +159,17 @@ class Yardstick:
         return self.lines.level.bridge, self.lines.pattern.bridge
 
     @cached_property
+    def coarse(self) -> bool:
+        """Fresh accounts are read without decoys, on a scale on which not even a Gold is told within one dose.
+
+        What another length of training does to fresh accounts is then as large as what the original remembers, and
+        nothing says which of the two a reading shows. Nothing FAILs by it.
+        """
+        asked = self.attack.access_in(self.rules.regime) & (Access.NEW_USERS | Access.NEW_ITEMS)
+        alone = bool(asked) and self.decoys is None
+        return alone and (self.attainable is None or self.attainable > 1)
+
+    @cached_property
     def attainable(self) -> float | None:
         """Smallest margin at which 90% of fresh Golds would PASS; None where none can."""
         if self.null_readings is None:

@@ -9,9 +9,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from auditkit.contracts import Access, Needs, Scores
 from auditkit.data.dataset import Floats
+from auditkit.deletion import Regime
 from auditkit.errors import NotApplicableError
 from auditkit.evidence import Evidence, Targets
 from auditkit.findings import attempt, blank_finding, finding, read_system
+from auditkit.plan import ALL_ACCESS
 from auditkit.statistics.multiplicity import holm
 from auditkit.yardstick import Yardstick, calibrate
 
@@ -260,3 +262,28 @@ def test_a_distance_is_also_told_in_units_of_the_golds_own_scatter() -> None:
     assert near.high is not None
     assert near.low < 0 < near.high
     assert finding(calibrate(Raw(), world.background(), rules(0.1)), world.audited(world.original()))[0].bands == {}
+
+
+class Accounts(Linear):
+    """The linear attack, as if it asked fresh accounts."""
+
+    name: ClassVar[str] = "accounts"
+
+    def access_in(self, regime: Regime) -> Access:
+        return Access.SCORES | Access.NEW_USERS
+
+
+@pytest.mark.parametrize(("strength", "coarse"), [(6.0, False), (0.6, True)])
+def test_accounts_without_decoys_fail_nothing_on_a_scale_beyond_one_dose(strength: float, coarse: bool) -> None:
+    world = World(n_units=60, strength=strength, golds=4, references=16)
+    background = world.background()
+    plain, accounts = (calibrate(attack, background, rules(allowed=ALL_ACCESS)) for attack in (Linear(), Accounts()))
+    assert not plain.coarse
+    assert accounts.coarse == coarse
+    assert coarse == (accounts.attainable is None or accounts.attainable > 1)
+    far = world.audited(100 * world.original())
+    assert finding(plain, far)[0].section == "leak"
+    found, judged = finding(accounts, far)
+    assert found.section == ("inconclusive" if coarse else "leak")
+    assert ("cannot FAIL" in found.note) == coarse
+    assert judged.excused(0.1, 0.05) == []
