@@ -70,7 +70,9 @@ def main() -> None:
         for primary in CANDIDATES[world.regime]:
             made = studied([pool], [primary], options.store, options.audits, options.jobs)
             rows.append(row(pool, primary, made))
-    command = f"python -m benchmarks.calibration.primaries --store FOLDER --audits {options.audits}"
+    named = "".join(f' "{name}"' for name in options.worlds or ())
+    chosen = f" --worlds{named}" if named else ""
+    command = f"python -m benchmarks.calibration.primaries --store FOLDER --audits {options.audits}{chosen}"
     text = (
         f"# Which attack decides\n\n{INTRO}\n\nThis page is written by `{command}`.\n\n{markdown(pd.DataFrame(rows))}\n"
     )
