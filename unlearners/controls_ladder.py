@@ -44,7 +44,7 @@ class Questions:
 
     @classmethod
     def of(cls, task: Task, rng: np.random.Generator) -> Questions:
-        """As the audit's primary attack asks: every forgotten pair, or the half that a fresh account is not told."""
+        """As the audit's primary attack asks: forgotten pairs in served rows, or of fresh accounts told either half."""
         unit, pairs = task.request.unit_of(task.forget, task.data.n_items), task.forget
         if task.request.regime == "interaction":
             order = np.argsort(pairs.users, kind="stable")
@@ -55,12 +55,14 @@ class Questions:
         unit, ids = unit[order], ids[order]
         _, fresh, sizes = np.unique(unit, return_inverse=True, return_counts=True)
         place = np.arange(len(unit)) - (np.cumsum(sizes) - sizes)[fresh]
-        told, enough = place < sizes[fresh] // 2, sizes[fresh] >= _MIN_PAIRS
-        known = np.flatnonzero(sizes >= _MIN_PAIRS)
-        asked = ~told & enough
-        histories = [ids[told & (fresh == k)] for k in known]
+        known, enough = np.flatnonzero(sizes >= _MIN_PAIRS), sizes[fresh] >= _MIN_PAIRS
+        first = (place < sizes[fresh] // 2)[enough]
+        unit, ids, place = unit[enough], ids[enough], np.searchsorted(known, fresh[enough])
+        histories = [ids[told & (place == k)] for told in (first, ~first) for k in range(len(known))]
+        asked = np.concatenate([np.flatnonzero(~first), np.flatnonzero(first)])
+        account = place[asked] + len(known) * first[asked]
         side: Side = "user" if task.request.regime == "user" else "item"
-        return cls(unit[asked], np.searchsorted(known, fresh[asked]), ids[asked], None, histories, side)
+        return cls(unit[asked], account, ids[asked], None, histories, side)
 
     def z(self, model: Backbone) -> Floats:
         """The score of each pair within its row, float64 [n]; NaN where the row is constant."""
