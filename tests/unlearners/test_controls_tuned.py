@@ -27,7 +27,7 @@ class TestOverForgetting(UnlearnerTests):
 
     def test_forgotten_pairs_fall_far_below_where_gold_has_them(self) -> None:
         """On the scale of the audit's primary attack, where a Gold reads 0 and the parent 1."""
-        ladder = TunedToLevel(golds=2, references=4)
+        ladder = TunedToLevel()
         for task in self.tasks():
             rng = np.random.default_rng(5)
             level = ladder.level(self.parent(task), task, Questions.of(task, rng), rng)
