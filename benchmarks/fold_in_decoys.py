@@ -5,8 +5,7 @@
 Prints one Markdown table a world. The store is that of `benchmarks.attack_catalogue`; what it lacks is trained: the world's
 systems, parts of the request that were never erased, and the bad unlearners (but for those that are tuned, a quarter of an hour
 each). Each drawn audit reads every system that it does not itself consist of. `without` counts a FAIL of the primary attack by
-the reading alone, `with` by the rule of `auditkit.decoys`; PASS is the same for both. Audits ask decoys in user requests
-alone; here item requests are asked them too, which shows why they are not.
+the reading alone, `with` by the rule of `auditkit.decoys`; PASS is the same for both.
 """  # noqa: E501
 
 from __future__ import annotations
