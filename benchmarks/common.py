@@ -28,7 +28,7 @@ from auditkit.store import Store
 from auditkit.talk import Talk
 from auditkit.yardstick import Yardstick, calibrate
 
-LIGHTGCN = {"config": {"layers": 2}, "fit": {"learning_rate": 5e-3, "batch": 4096, "epochs": 40}}
+LIGHTGCN = {"config": {"layers": 2}, "fit": {"learning_rate": 1e-2, "batch": 8192, "epochs": 35}}
 
 
 def data_folder(given: str | None, name: str) -> Path:

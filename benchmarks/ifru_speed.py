@@ -38,8 +38,12 @@ from auditkit.store import Store
 from auditkit.talk import Talk
 from auditkit.unlearners import ifru_margins
 from auditkit.unlearners.ifru import IFRU
-from benchmarks.common import LIGHTGCN, data_folder, read_implicit
+from benchmarks.common import data_folder, read_implicit
 
+_CHOSEN: Mapping[str, Mapping[str, Any]] = {
+    "bpr-mf": {"config": {}, "fit": {}},
+    "lightgcn": {"config": {"layers": 2}, "fit": {"learning_rate": 5e-3, "batch": 4096}},
+}
 # What one run is made of, by the functions' names; none of them calls another.
 _STAGES = {
     "erase": "erasing", "on": "building the graph", "nodes": "pruning", "bending": "sampling",
@@ -51,7 +55,7 @@ _STAGES = {
 def recipe_of(backbone: str, options: argparse.Namespace) -> Recipe:
     """Training that stops on 5% of the training pairs."""
     stopping = {"valid": 0.05, "patience": options.patience, "every": options.every, "epochs": options.epochs}
-    chosen: Mapping[str, Any] = LIGHTGCN if backbone == "lightgcn" else {"config": {}, "fit": {}}
+    chosen: Mapping[str, Any] = _CHOSEN[backbone]
     return Recipe.of(backbone, chosen["config"], {**chosen["fit"], **stopping})
 
 

@@ -2,10 +2,11 @@
 
     python -m benchmarks.unlearners --backbone bpr-mf --store FOLDER --out FOLDER
     python -m benchmarks.unlearners --backbone lightgcn --methods gold sisa ifru --regimes user
-    python -m benchmarks.unlearners --data-name tiktok --backbone mgcn --epochs 12 --profile quick
+    python -m benchmarks.unlearners --data-name tiktok --backbone mgcn --epochs 12 --profile quick --ablations
 
 Methods whose training is plain are audited together; each sharded one apart, by Golds of its own procedure. Utility
-and speedup are against plain Golds throughout. Systems lie in the store and reports under --out: what was done by
+and speedup are against plain Golds throughout. `--ablations` adds `tru` with one of its interventions left out at a
+time. Systems lie in the store and reports under --out: what was done by
 the same sources is not done again. `--table-only` prints the reports that are there.
 """
 
@@ -23,7 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does,
 
 from auditkit.api import audit_plan
 from auditkit.builds import Workshop
-from auditkit.contracts import Recipe, Unlearner
+from auditkit.contracts import Recipe
 from auditkit.data.dataset import Dataset
 from auditkit.deletion import DeletionRequest, Regime, select
 from auditkit.errors import ConfigurationError
@@ -33,6 +34,7 @@ from auditkit.plugins import unlearners
 from auditkit.record import Estimate, Record, SystemEntry
 from auditkit.store import Store
 from auditkit.talk import Talk
+from auditkit.unlearners.tru import TRU
 from benchmarks.common import data_folder, read_implicit, recipe_of
 from benchmarks.memory import keep_freed_memory
 
@@ -41,6 +43,8 @@ COLUMNS = (
     "NDCG@20", "to Gold", "s a request", "speedup", "s to train",
 )  # fmt: skip
 
+ABLATIONS = {"gate": TRU(gate=False), "scaling": TRU(scaling=False), "isolation": TRU(isolation=False)}
+
 
 def _options() -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,6 +52,7 @@ def _options() -> argparse.Namespace:
     made.add_argument("--backbone", default="bpr-mf")
     made.add_argument("--epochs", type=int, help="a fixed number of passes (default: the benchmarks' recipe)")
     made.add_argument("--methods", nargs="*", help="default: all but the controls")
+    made.add_argument("--ablations", action="store_true", help="also tru without each of its interventions")
     made.add_argument("--regimes", nargs="*", default=["interaction", "user", "item"])
     made.add_argument("--share", type=float, default=0.05, help="of the candidates that a request names")
     made.add_argument("--runs", type=int, default=1, help="of each method; 3 where no spread is shown")
@@ -60,10 +65,13 @@ def _options() -> argparse.Namespace:
     return made.parse_args()
 
 
-def _methods(names: list[str] | None) -> list[Unlearner]:
+def _methods(options: argparse.Namespace) -> list[Method]:
     known = unlearners()
-    chosen = names or [name for name in known if known[name].label != "control"]
-    return [known[name]() for name in chosen]
+    chosen = options.methods or [name for name in known if known[name].label != "control"]
+    made = [Method(known[name](), options.runs) for name in chosen]
+    if options.ablations:
+        made += [Method(tru, options.runs, f"tru without {part}") for part, tru in ABLATIONS.items()]
+    return made
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
@@ -79,27 +87,26 @@ def _request(data: Dataset, regime: Regime, options: argparse.Namespace) -> Dele
     return select(data, regime, share=options.share, seed=options.seed, modalities=withdrawn)
 
 
-def _groups(methods: list[Unlearner]) -> Iterator[tuple[str, list[Unlearner]]]:
+def _groups(methods: list[Method]) -> Iterator[tuple[str, list[Method]]]:
     """What is audited together: the plain methods, and each sharded one alone."""
-    plain = [m for m in methods if not m.trains]
+    plain = [m for m in methods if not m.unlearner.trains]
     if plain:
         yield "plain", plain
-    yield from ((m.name, [m]) for m in methods if m.trains)
+    yield from ((m.name, [m]) for m in methods if m.unlearner.trains)
 
 
-def _plan(data: Dataset, regime: Regime, methods: list[Unlearner], options: argparse.Namespace) -> Plan | None:
+def _plan(data: Dataset, regime: Regime, methods: list[Method], options: argparse.Namespace) -> Plan | None:
     """The audit of those that can do it; the others say why not."""
     request, recipe = _request(data, regime, options), _recipe(options)
     able = []
     for method in methods:
-        reason = refusal(method, recipe, request)
+        reason = refusal(method.unlearner, recipe, request)
         if reason:
             print(f"{regime}: {method.name} {reason}", flush=True)
         else:
             able.append(method)
     settings = Settings(profile=options.profile, seed=options.seed, device=options.device)
-    runs = [Method(method, options.runs) for method in able]
-    return make_plan(data, request, recipe, runs, settings=settings) if able else None
+    return make_plan(data, request, recipe, able, settings=settings) if able else None
 
 
 def _folder(options: argparse.Namespace, regime: str, group: str) -> Path:
@@ -117,7 +124,7 @@ def _is_done(report: Path, plan: Plan, store: Path) -> bool:
     return record.config_digest == plan.digest and found == wanted
 
 
-def audit(data: Dataset, regime: Regime, group: str, methods: list[Unlearner], options: argparse.Namespace) -> None:
+def audit(data: Dataset, regime: Regime, group: str, methods: list[Method], options: argparse.Namespace) -> None:
     """One audit, or nothing where its report is there."""
     plan, folder = _plan(data, regime, methods, options), _folder(options, regime, group)
     if plan is None or _is_done(folder / "report.json", plan, Path(options.store)):
@@ -184,7 +191,7 @@ def main() -> None:
     """Audit what is missing and print the table."""
     options = _options()
     keep_freed_memory()
-    groups = list(_groups(_methods(options.methods)))
+    groups = list(_groups(_methods(options)))
     if not options.table_only:
         data = read_implicit(data_folder(None, options.data_name))
         for regime in options.regimes:
