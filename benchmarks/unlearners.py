@@ -2,7 +2,7 @@
 
     python -m benchmarks.unlearners --backbone bpr-mf --store FOLDER --out FOLDER
     python -m benchmarks.unlearners --backbone lightgcn --methods gold sisa ifru --regimes user
-    python -m benchmarks.unlearners --data-name tiktok --backbone mgcn --epochs 12 --profile quick --ablations
+    python -m benchmarks.unlearners --data-name tiktok --backbone mgcn --epochs 5 --learning-rate .005 --profile quick --ablations
 
 Methods whose training is plain are audited together; each sharded one apart, by Golds of its own procedure. Utility
 and speedup are against plain Golds throughout. `--ablations` adds `tru` with one of its interventions left out at a
@@ -51,6 +51,7 @@ def _options() -> argparse.Namespace:
     made.add_argument("--data-name", default="ml-100k", help="folder under AUDITKIT_DATA")
     made.add_argument("--backbone", default="bpr-mf")
     made.add_argument("--epochs", type=int, help="a fixed number of passes (default: the benchmarks' recipe)")
+    made.add_argument("--learning-rate", type=float, help="of the training (default: the benchmarks' recipe)")
     made.add_argument("--methods", nargs="*", help="default: all but the controls")
     made.add_argument("--ablations", action="store_true", help="also tru without each of its interventions")
     made.add_argument("--regimes", nargs="*", default=["interaction", "user", "item"])
@@ -76,9 +77,9 @@ def _methods(options: argparse.Namespace) -> list[Method]:
 
 def _recipe(options: argparse.Namespace) -> Recipe:
     plain = recipe_of(options.backbone)
-    if options.epochs is None:
-        return plain
-    return Recipe.of(options.backbone, plain.config, {**vars(plain.fit), "epochs": options.epochs})
+    asked = {"epochs": options.epochs, "learning_rate": options.learning_rate}
+    fit = {name: value for name, value in asked.items() if value is not None}
+    return Recipe.of(options.backbone, plain.config, {**vars(plain.fit), **fit})
 
 
 def _request(data: Dataset, regime: Regime, options: argparse.Namespace) -> DeletionRequest:
