@@ -29,6 +29,11 @@ from auditkit.talk import Talk
 from auditkit.yardstick import Yardstick, calibrate
 
 LIGHTGCN = {"config": {"layers": 2}, "fit": {"learning_rate": 1e-2, "batch": 8192, "epochs": 35}}
+# Half as wide and trained less, where hundreds of systems are needed: Recall@20 on MovieLens-100K .29 against .33.
+SMALL_LIGHTGCN: dict[str, dict[str, Any]] = {
+    "config": {"layers": 2, "factors": 32},
+    "fit": {"learning_rate": 1e-2, "batch": 8192, "epochs": 25},
+}
 
 
 def data_folder(given: str | None, name: str) -> Path:
@@ -65,13 +70,13 @@ def recipe_of(backbone: str) -> Recipe:
     return Recipe.of(backbone, options.get("config"), options.get("fit"))
 
 
-def plan_of(options: argparse.Namespace, methods: Sequence[Any] | None = None) -> Plan:
-    """The audit that the options describe."""
+def plan_of(options: argparse.Namespace, methods: Sequence[Any] | None = None, recipe: Recipe | None = None) -> Plan:
+    """The audit that the options describe, of the backbone as `recipe_of` trains it unless a recipe is given."""
     data = read_implicit(data_folder(options.data, "ml-100k"))
     request = select(data, cast(Regime, options.regime), share=options.share, seed=options.seed)
     chosen = [unlearners()["gold"]()] if methods is None else methods
     settings = Settings(profile=options.profile, seed=options.seed)
-    return make_plan(data, request, recipe_of(options.backbone), chosen, settings=settings)
+    return make_plan(data, request, recipe or recipe_of(options.backbone), chosen, settings=settings)
 
 
 @dataclass(frozen=True, eq=False)

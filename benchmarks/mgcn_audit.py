@@ -71,9 +71,7 @@ def main() -> None:
     """Print one row per regime and method."""
     options = _options()
     keep_freed_memory()
-    print(
-        f"{options.backbone}, tiktok, {options.epochs} epochs at {options.learning_rate:g}, {options.profile}, {options.device}"
-    )
+    print(f"{options.backbone}, tiktok, {options.epochs} epochs at {options.learning_rate:g}, {options.profile}")
     print("| regime | method | verdict | depth | level | pattern | spread | speedup | Recall@20 |")
     print("|---|---|---|---|---|---|---|---|---|")
     for regime in options.regimes:

@@ -2,12 +2,12 @@
 
     python -m benchmarks.unlearners --backbone bpr-mf --store FOLDER --out FOLDER
     python -m benchmarks.unlearners --backbone lightgcn --methods gold sisa ifru --regimes user
-    python -m benchmarks.unlearners --data-name tiktok --backbone mgcn --epochs 5 --learning-rate .005 --profile quick --ablations
+    python -m benchmarks.unlearners --data-name tiktok --backbone mgcn --epochs 5 --learning-rate .005 --profile quick
 
 Methods whose training is plain are audited together; each sharded one apart, by Golds of its own procedure. Utility
 and speedup are against plain Golds throughout. `--ablations` adds `tru` with one of its interventions left out at a
-time. Systems lie in the store and reports under --out: what was done by
-the same sources is not done again. `--table-only` prints the reports that are there.
+time. Systems lie in the store and reports under --out: what was done by the same sources is not done again.
+`--table-only` prints the reports that are there.
 """
 
 from __future__ import annotations

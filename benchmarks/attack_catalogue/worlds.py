@@ -12,7 +12,7 @@ from auditkit.data.dataset import Dataset
 from auditkit.deletion import EVERYBODY, NOBODY, DeletionRequest, Regime, Share, select
 from auditkit.plan import SIZES, seed_of
 from auditkit.record import Role
-from benchmarks.common import data_folder, read_implicit
+from benchmarks.common import SMALL_LIGHTGCN, data_folder, read_implicit
 
 # Of the recipe's.
 OTHER_EPOCHS = (2 / 3, 3 / 2)
@@ -91,17 +91,13 @@ def _three(name: str, dataset: str, backbone: str, **more: Any) -> list[World]:
     return [World(f"{name} {regime}", dataset, backbone, regime, **more) for regime in regimes]
 
 
-# As in the calibration benchmark: smaller and faster than the other benchmarks' LightGCN, at nearly its Recall@20.
-_LIGHTGCN: dict[str, Any] = {
-    "config": {"layers": 2, "factors": 32}, "fit": {"learning_rate": 1e-2, "batch": 8192, "epochs": 25},
-}  # fmt: skip
 # Half a minute a system on one core, so the smallest pool that an audit of the quick profile can be drawn from.
 _TIKTOK: dict[str, Any] = {
     "fit": {"epochs": 20}, "golds": 6, "originals": 3, "variants": 2, "cells": 8, "profiles": ("quick",),
 }  # fmt: skip
 WORLDS: tuple[World, ...] = (
     *_three("ml-100k bpr-mf", "ml-100k", "bpr-mf"),
-    *_three("ml-100k lightgcn", "ml-100k", "lightgcn", **_LIGHTGCN),
+    *_three("ml-100k lightgcn", "ml-100k", "lightgcn", **SMALL_LIGHTGCN),
     World("tiktok freedom interaction", "tiktok", "freedom", "interaction", **_TIKTOK),
     World("tiktok freedom item", "tiktok", "freedom", "item", **_TIKTOK),
 )

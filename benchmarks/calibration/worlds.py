@@ -16,7 +16,7 @@ from auditkit.unlearners.controls import RowReinit, SignFlipped
 from auditkit.unlearners.finetune import Finetune
 from auditkit.unlearners.reverse_bpr import ReverseBPR
 from benchmarks.calibration.systems import CatalogueDeletion, Downdate
-from benchmarks.common import data_folder, read_implicit
+from benchmarks.common import SMALL_LIGHTGCN, data_folder, read_implicit
 
 RUNGS = (0.02, 0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.60, 0.80)
 # Cells of the grid of reference doses: the 32 complementary pairs of the largest profile; smaller ones take every
@@ -100,10 +100,9 @@ _EASE: dict[str, Any] = {
     "cheats": 1,
     "audits": 100,
 }
-# Smaller and faster than the benchmarks' LightGCN, at nearly its Recall@20 (.31 against .33).
 _LIGHTGCN: dict[str, Any] = {
     **_SMALL, "originals": 4, "per_rung": 2, "per_low_rung": 6, "variants": 3, "cheats": 1,
-    "config": {"layers": 2, "factors": 32}, "fit": {"learning_rate": 1e-2, "batch": 8192, "epochs": 25},
+    **SMALL_LIGHTGCN,
 }  # fmt: skip
 WORLDS: tuple[World, ...] = (
     *_three("ml-100k bpr-mf", "ml-100k"),
