@@ -13,13 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, softplus
 
+from auditkit.backbones.bpr_fold_in import fresh_vectors
 from auditkit.contracts import Backbone, Recipe, Side
 from auditkit.data.dataset import Dataset, Ints
 from auditkit.errors import ConfigurationError
-
-_FOLD_IN_STEPS = 20
-_FOLD_IN_NEGATIVES = 64
-_FOLD_IN_L2 = 0.005
 
 
 class BPRMF(Backbone):
@@ -91,7 +88,7 @@ class BPRMF(Backbone):
         """L2-regularised BPR on the fresh vector, the other side frozen: fixed negatives, fixed full-batch steps."""
         with torch.no_grad():
             told = (self.user_table if side == "item" else self.item_table).double()
-            return _fold_in(told, histories) @ told.T
+            return torch.from_numpy(fresh_vectors(told.cpu().numpy(), histories)).to(told) @ told.T
 
     @classmethod
     def fit(cls, members: Sequence[tuple[Dataset, int]], recipe: Recipe, *, device: str) -> list[Self]:
@@ -111,33 +108,3 @@ class BPRMF(Backbone):
         assert isinstance(model, cls)
         fit_member(model, (model.user_table, model.item_table), data, recipe.fit, seed)
         return model
-
-
-def _fold_in(table: Tensor, histories: Sequence[Ints]) -> Tensor:
-    """Fresh vectors, float64 [n_histories, d]: gradient descent with the step 1 / (a bound on the curvature).
-
-    Each history has `_FOLD_IN_NEGATIVES` fixed ids of its own as negatives, the same in every system (ids shared by all
-    histories would give all fresh vectors one common error); a told id among them counts for nothing.
-    """
-    rng = np.random.default_rng(0)
-    chosen = rng.integers(len(table), size=(len(histories), _FOLD_IN_NEGATIVES))
-    owner = torch.from_numpy(np.repeat(np.arange(len(histories)), [len(h) for h in histories])).to(table.device)
-    told = torch.from_numpy(np.concatenate([np.array(h, np.int64) for h in histories])).to(table.device)
-    free = torch.from_numpy(np.stack([~np.isin(c, h) for c, h in zip(chosen, histories, strict=True)])).to(table)
-    positive, negative = table[told], table[torch.from_numpy(chosen).to(table.device)]
-    weight = (free / (free.sum(1) * torch.bincount(owner, minlength=len(histories))).clamp_min(1)[:, None])[owner]
-    # The trace of the mean outer product of differences bounds its largest eigenvalue; the logistic curve bends by 1/4.
-    cross = torch.einsum("td,tjd->tj", positive, negative[owner])
-    distance = positive.square().sum(1, keepdim=True) - 2 * cross + negative.square().sum(2)[owner]
-    fresh = torch.zeros(len(histories), table.shape[1], dtype=table.dtype, device=table.device)
-    bend = torch.zeros(len(histories), dtype=table.dtype, device=table.device).index_add(
-        0, owner, (weight * distance).sum(1)
-    )
-    step = (1 / (0.25 * bend + _FOLD_IN_L2))[:, None]
-    for _ in range(_FOLD_IN_STEPS):
-        margin = (positive * fresh[owner]).sum(1, keepdim=True) - torch.einsum("hd,hjd->hj", fresh, negative)[owner]
-        pull = weight * torch.sigmoid(-margin)
-        up = torch.zeros_like(fresh).index_add(0, owner, pull.sum(1, keepdim=True) * positive)
-        down = torch.einsum("hj,hjd->hd", torch.zeros_like(free).index_add(0, owner, pull), negative)
-        fresh += step * (up - down - _FOLD_IN_L2 * fresh)
-    return fresh
