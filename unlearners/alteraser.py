@@ -41,7 +41,7 @@ class AltEraser(Unlearner):
         steps: most products with the Hessian for one step.
         damping: see above.
         batch: most retained pairs of a round; all of them where they are fewer. A loss that compares the rows of a
-            batch with one another (MGCN's contrast) takes time and memory in the square of their number: set less there.
+            batch with one another (MGCN's contrast) costs time and memory in the square of their number: less there.
     """
 
     rounds: int = 5
