@@ -3,8 +3,9 @@
     python -m benchmarks.backbones --data-name tiktok [--backbones mgcn vbpr] [--seeds 3] [--store FOLDER]
 
 Each model stops early on validation Recall@20 (checked every second epoch, patience ten checks) and is evaluated
-once on test, full ranking, training pairs masked. Hyper-parameters are each backbone's defaults unless `TUNED` names
-others, which were chosen on validation. Finished runs are kept in the store: an interrupted benchmark goes on.
+once on test, full ranking, training pairs masked. Hyper-parameters are each backbone's defaults unless `TUNED` or
+`SHAPED` names others, which were chosen on validation. Finished runs are kept in the store: an
+interrupted benchmark goes on.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ TUNED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     },
     "amazon-baby": {"bpr-mf": {"l2": 0.02}, "lightgcn": {"learning_rate": 5e-3}},
 }  # fmt: skip
+# The same of the architecture.
+SHAPED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {"tiktok": {"bm3": {"layers": 2, "dropout": 0.3}}}
 _STOPPING = {"patience": 10, "every": 2, "epochs": 300}
 
 
@@ -87,7 +90,7 @@ class Popularity:
 def recipe(name: str, data_name: str, epochs: int | None = None) -> Recipe:
     """The backbone as this benchmark trains it: to its own stop, or for a number of passes."""
     length = _STOPPING if epochs is None else {"epochs": epochs}
-    return Recipe.of(name, None, {**TUNED.get(data_name, {}).get(name, {}), **length})
+    return Recipe.of(name, SHAPED.get(data_name, {}).get(name), {**TUNED.get(data_name, {}).get(name, {}), **length})
 
 
 def run(name: str, data: Dataset, seed: int, options: argparse.Namespace) -> dict[str, float]:
