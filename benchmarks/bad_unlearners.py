@@ -9,8 +9,7 @@ source of a method, is another one; delete its file after a change of the rules 
 The effective dose is known by construction where the weights are kept (1) or a known share of the units is (random-90: .1).
 Else it is read: 1 - depth of the primary attack, or the residual dose of a diagnostic that counts, whichever is larger; where
 the erased rows are kept (other-side-retrained) the reading of those rows counts in any regime. Exit code 1 if a method PASSes
-whose effective dose is 1.5 margins or more; a PASS below that is listed with its residue. LightGCN is the small one of the
-calibration.
+whose effective dose is 1.5 margins or more; a PASS below that is listed with its residue.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from pathlib import Path
 import numpy as np
 
 from auditkit.api import audit_plan
-from auditkit.contracts import Recipe, Unlearner
+from auditkit.contracts import Unlearner
 from auditkit.digests import digest_of
 from auditkit.plan import Method, Plan
 from auditkit.record import Record, SystemEntry
 from auditkit.sources import source_digest
 from auditkit.talk import Talk
 from auditkit.unlearners import controls, controls_ladder, controls_partial, controls_tuned
-from benchmarks.common import SMALL_LIGHTGCN, parser, plan_of, recipe_of
+from benchmarks.common import parser, plan_of
 
 BAD: tuple[Unlearner, ...] = (
     controls.NoOp(), controls.SignFlipped(), controls.OutputMask(), controls.RowReinit(),
@@ -117,17 +116,10 @@ def applicable(backbone: str, plan: Plan) -> list[Method]:
     return found
 
 
-def _recipe(backbone: str) -> Recipe:
-    if backbone == "lightgcn":
-        return Recipe.of(backbone, SMALL_LIGHTGCN["config"], SMALL_LIGHTGCN["fit"])
-    return recipe_of(backbone)
-
-
 def audited(options: argparse.Namespace, results: Path) -> dict[str, Outcome]:
     """One audit of all bad methods, or what is kept of it."""
-    recipe = _recipe(options.backbone)
-    plan = plan_of(options, applicable(options.backbone, plan_of(options, recipe=recipe)), recipe)
-    methods = plan.methods
+    methods = applicable(options.backbone, plan_of(options))
+    plan = plan_of(options, methods)
     sources = [source_digest(type(m.unlearner)) for m in methods]
     key = digest_of(plan.digest, sources, [f.name for f in fields(Outcome)])
     place = results / f"{options.backbone}-{options.regime}-{options.profile}-{options.seed}.json"

@@ -76,7 +76,7 @@ def plan_of(options: argparse.Namespace, methods: Sequence[Any] | None = None, r
     request = select(data, cast(Regime, options.regime), share=options.share, seed=options.seed)
     chosen = [unlearners()["gold"]()] if methods is None else methods
     settings = Settings(profile=options.profile, seed=options.seed)
-    return make_plan(data, request, recipe or recipe_of(options.backbone), chosen, settings=settings)
+    return make_plan(data, request, recipe_of(options.backbone), chosen, settings=settings)
 
 
 @dataclass(frozen=True, eq=False)
