@@ -135,8 +135,9 @@ def _doubts(
         )
     excused = primary.excused(rules.margin, rules.alpha)
     if excused:
+        lie = "lies" if len(excused) == 1 else "lie"
         doubts.append(
-            f"{' and '.join(excused)} of {rules.primary} lie beyond the margin {rules.margin:g}, but pairs that nobody "
+            f"{' and '.join(excused)} of {rules.primary} {lie} beyond the margin {rules.margin:g}, but pairs that nobody "
             "was trained on moved alike: the method trains otherwise than the Golds did; train Golds as it trains"
         )
     elif not primary.inside(rules.margin, rules.alpha):
