@@ -137,8 +137,9 @@ def _doubts(
     if excused:
         lie = "lies" if len(excused) == 1 else "lie"
         doubts.append(
-            f"{' and '.join(excused)} of {rules.primary} {lie} beyond the margin {rules.margin:g}, but pairs that nobody "
-            "was trained on moved alike: the method trains otherwise than the Golds did; train Golds as it trains"
+            f"{' and '.join(excused)} of {rules.primary} {lie} beyond the margin {rules.margin:g}, but pairs that "
+            "nobody was trained on moved alike: the method trains otherwise than the Golds did; train Golds as it "
+            "trains"
         )
     elif not primary.inside(rules.margin, rules.alpha):
         doubts.append(_outside(primary, yardstick, rules, settled_by))
