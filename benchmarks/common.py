@@ -70,8 +70,8 @@ def recipe_of(backbone: str) -> Recipe:
     return Recipe.of(backbone, options.get("config"), options.get("fit"))
 
 
-def plan_of(options: argparse.Namespace, methods: Sequence[Any] | None = None, recipe: Recipe | None = None) -> Plan:
-    """The audit that the options describe, of the backbone as `recipe_of` trains it unless a recipe is given."""
+def plan_of(options: argparse.Namespace, methods: Sequence[Any] | None = None) -> Plan:
+    """The audit that the options describe."""
     data = read_implicit(data_folder(options.data, "ml-100k"))
     request = select(data, cast(Regime, options.regime), share=options.share, seed=options.seed)
     chosen = [unlearners()["gold"]()] if methods is None else methods
