@@ -1,6 +1,7 @@
 """Recall@20 and NDCG@20 of every backbone beside published figures, and what an epoch costs.
 
     python -m benchmarks.backbones --data-name tiktok [--backbones mgcn vbpr] [--seeds 3] [--store FOLDER]
+    python -m benchmarks.backbones --backbones bm3 --seeds 1 --config '{"layers": 1}' --fit '{"l2": 0.01}'
 
 Each model stops early on validation Recall@20 (checked every second epoch, patience ten checks) and is evaluated
 once on test, full ranking, training pairs masked. Hyper-parameters are each backbone's defaults unless `TUNED` or
@@ -69,6 +70,8 @@ def _options() -> argparse.Namespace:
     made.add_argument("--backbones", nargs="*", help="default: all but ease and neumf")
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--epochs", type=int, help="a fixed number of passes, instead of stopping early")
+    made.add_argument("--config", type=json.loads, default={}, help="other hyper-parameters, as a JSON object")
+    made.add_argument("--fit", type=json.loads, default={}, help="other options of the training, as a JSON object")
     made.add_argument("--device", default="cpu")
     made.add_argument("--jobs", type=int, default=1, help="models trained side by side, one thread each if several")
     made.add_argument("--store", default=".auditkit/backbones", help="finished runs")
@@ -87,15 +90,16 @@ class Popularity:
         return self._counts.expand(len(users), -1)
 
 
-def recipe(name: str, data_name: str, epochs: int | None = None) -> Recipe:
+def recipe(name: str, options: argparse.Namespace, epochs: int | None = None) -> Recipe:
     """The backbone as this benchmark trains it: to its own stop, or for a number of passes."""
     length = _STOPPING if epochs is None else {"epochs": epochs}
-    return Recipe.of(name, SHAPED.get(data_name, {}).get(name), {**TUNED.get(data_name, {}).get(name, {}), **length})
+    config = {**SHAPED.get(options.data_name, {}).get(name, {}), **options.config}
+    return Recipe.of(name, config, {**TUNED.get(options.data_name, {}).get(name, {}), **length, **options.fit})
 
 
 def run(name: str, data: Dataset, seed: int, options: argparse.Namespace) -> dict[str, float]:
     """Train one model; times in seconds."""
-    chosen, device = recipe(name, options.data_name, options.epochs), options.device
+    chosen, device = recipe(name, options, options.epochs), options.device
     start = time.perf_counter()
     model = chosen.architecture().fit([(data, seed)], chosen, device=device)[0]
     trained = time.perf_counter() - start
@@ -111,7 +115,7 @@ def epoch_seconds(name: str, data: Dataset, options: argparse.Namespace) -> floa
     """Seconds of one epoch without validation: the difference between three epochs and one."""
     spent = []
     for epochs in (1, 3):
-        chosen = recipe(name, options.data_name, epochs)
+        chosen = recipe(name, options, epochs)
         start = time.perf_counter()
         chosen.architecture().fit([(data, 0)], chosen, device=options.device)
         spent.append(time.perf_counter() - start)
@@ -124,9 +128,7 @@ def _kept(name: str, data: Dataset, seed: int, options: argparse.Namespace) -> d
         torch.set_num_threads(1)
     folder = Path(options.store)
     folder.mkdir(parents=True, exist_ok=True)
-    path = (
-        folder / f"{options.data_name}-{name}-{recipe(name, options.data_name, options.epochs).digest[:12]}-{seed}.json"
-    )
+    path = folder / f"{options.data_name}-{name}-{recipe(name, options, options.epochs).digest[:12]}-{seed}.json"
     if not path.exists():
         found = run(name, data, seed, options)
         replace_file(path, partial(_write, json.dumps(found)))
